@@ -1,0 +1,1 @@
+"""Kernels written in Python, and the parts other kernels share with them."""
