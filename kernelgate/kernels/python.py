@@ -1,55 +1,1059 @@
-"""The Python kernel: ipykernel, with the additions docs/kernels.md asks for."""
+"""The Python kernel: ipykernel, with what docs/kernels.md asks for and ipykernel lacks.
+
+Theory of operation. `prepare` runs once in a single-threaded process that will fork, and leaves in
+its memory everything a kernel needs: the imports, a shell that has already run cells, a drawn
+figure, a completion. `run` is called in a fork of it (or, by `python -m`, in the same process),
+makes the sockets and threads around that shell, and serves until the kernel is told to end.
+
+Threads of a kernel: the main thread runs cells; Control serves the control channel, and is told of
+signals through a wakeup descriptor, so that SIGTERM and shutdown work while a cell blocks the main
+thread; IOPub sends; Output reads the pipes behind descriptors 1 and 2; Shell channel and Heartbeat
+are ipykernel's.
+
+Signals: SIGINT ends the running cell and the processes it started; outside a cell it does nothing.
+SIGTERM ends the kernel. Both hold for this process only, not for forks a cell makes.
+
+This module knows nothing of the rest of kernelgate.
+"""
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import atexit
+import contextlib
+import gc
+import importlib
+import importlib.util
+import io
+import logging
 import os
+import random
+import signal
+import socket
 import sys
-from typing import NoReturn
+import threading
+import time
+import traceback
+import types
+import warnings
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+# debugpy is slow to import and large; the kernel says in its kernel_info that it has no debugger.
+_debugpy = sys.modules.get("debugpy")
+sys.modules["debugpy"] = None  # type: ignore[assignment]
+try:
+    import ipykernel.debugger
+finally:
+    if _debugpy is None:
+        del sys.modules["debugpy"]
+    else:
+        sys.modules["debugpy"] = _debugpy
+
+import IPython
+import zmq
+from ipykernel.comm import manager as _comm_manager  # noqa: F401
+from ipykernel.compiler import XCachingCompiler
+from ipykernel.displayhook import ZMQShellDisplayHook
+from ipykernel.iostream import IOPubThread
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+from ipykernel.kernelbase import Kernel
+from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.autocall import ExitAutocall
+from IPython.core.error import UsageError
+from IPython.core.profiledir import ProfileDir
+from jupyter_client.session import Session
+from tornado import ioloop
+from traitlets import Instance, Type, default, observe
+from traitlets.config import Config
+
+from kernelgate.kernels import charts, tables
+from kernelgate.kernels.streams import InputStream, KernelStream, Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCRATCH_DIR = "/tmp/.kernelgate"  # noqa: S108 - a session's /tmp is its own
+"""Where IPython and jedi may keep files; made by them, and only if they write any."""
+
+IOPUB_HWM = 200
+"""Messages ZeroMQ keeps for a slow reader before sending waits (ZeroMQ's default of 1000 is dropped)."""
+
+IOPUB_SEND_WAIT_MS = 10_000
+"""How long a message waits for a reader that takes nothing; then it and its like are dropped."""
+
+STOP_GRACE_S = 0.3
+"""What children get between SIGTERM and SIGKILL; the whole kernel has a second to end."""
+
+LEAVE_WITHIN_S = 0.5
+"""What atexit functions and the closing of sockets get before the process ends without them."""
+
+SIGTERM_STATUS = 128 + signal.SIGTERM
+
+# Requests whose handling says nothing about whose output comes next: a kernel_info that follows an
+# execute must not become the parent of what a thread of that execution prints late.
+_PASSIVE = {
+    "kernel_info_request", "complete_request", "inspect_request", "is_complete_request",
+    "history_request", "comm_info_request", "connect_request",
+}  # fmt: skip
+
+_INTERNAL_DIRS = tuple(
+    str(Path(file).parent) + os.sep
+    for file in (IPython.__file__, ipykernel.debugger.__file__, __file__)
+)
+
+_CONFIG = Config(
+    {
+        "InteractiveShell": {"colors": "nocolor"},
+        "HistoryManager": {"enabled": False, "hist_file": ":memory:"},
+    }
+)
 
 
-def prepare(preload: list[str]) -> dict[str, object]:
-    """Import what a kernel needs, before the fork; the process stays single-threaded."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    import importlib
+def _user_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
+    """The same traceback without frames of the kernel's machinery; None if there are no others."""
+    entries = []
+    while tb is not None:
+        if not tb.tb_frame.f_code.co_filename.startswith(_INTERNAL_DIRS):
+            entries.append(tb)
+        tb = tb.tb_next
+    kept = None
+    for entry in reversed(entries):
+        kept = types.TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return kept
 
-    import ipykernel.kernelapp  # noqa: F401
-    import IPython.core.completer  # noqa: F401
-    import jedi  # noqa: F401
-    modules: list[str] = []
-    missing: list[str] = []
-    for name in preload:
+
+def _hide_internal_frames(exc: BaseException) -> None:
+    """Cut the kernel's frames from an exception and everything chained to it."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [exc]
+    while todo:
+        current = todo.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        with contextlib.suppress(Exception):
+            current.__traceback__ = _user_frames(current.__traceback__)
+        todo += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            todo += current.exceptions
+
+
+def _safe_str(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as exc:  # noqa: BLE001 - a class of the user's may raise anything here
+        return f"<str() of this exception failed: {type(exc).__name__}>"
+
+
+class _Leave(SystemExit):
+    """What `exit()` raises to end its cell; not an error."""
+
+
+class Exit(ExitAutocall):
+    """`exit` and `quit`: end the kernel, with an exit status as `sys.exit` has it."""
+
+    def __call__(self, status: object = None) -> NoReturn:
+        """End the cell, and after its reply the process."""
+        code = status if isinstance(status, int) else 0 if status is None else 1
+        if not isinstance(status, int) and status is not None:
+            print(status, file=sys.stderr)  # noqa: T201 - as sys.exit does
+        self._ip.leave(code)
+        raise _Leave(code)
+
+
+class DisplayHook(ZMQShellDisplayHook):
+    """Publishes results; keeps no copy of what it published."""
+
+    def log_output(self, format_dict: dict[str, Any]) -> None:
+        """Nothing: IPython would hold every bundle, images included, for as long as it lives."""
+
+
+class _ProfileDir(ProfileDir):
+    """A profile directory that is only a name until someone writes to it."""
+
+    @observe("location")
+    def _location_changed(self, change: Any) -> None:
+        """Nothing to create."""
+
+    def check_dirs(self) -> None:
+        """Nothing to create."""
+
+
+class Shell(ZMQInteractiveShell):
+    """IPython's shell: plain tracebacks of the user's frames, and errors that are always told."""
+
+    displayhook_class = Type(DisplayHook)
+    exiter = Instance(Exit)
+
+    last_error: tuple[str, str, list[str]] | None = None
+    """ename, evalue and traceback of the last error sent for the running cell."""
+
+    leaving: int | None = None
+    """Exit status, once the user called `exit`."""
+
+    @default("exiter")
+    def _default_exiter(self) -> Exit:
+        return Exit(self)
+
+    @observe("ipython_dir")
+    def _ipython_dir_changed(self, change: Any) -> None:
+        """Not created: nothing is kept there."""
+
+    @observe("exit_now")
+    def _update_exit_now(self, change: Any) -> None:
+        """Not used: `leave` and the application's own shutdown replace it."""
+
+    def init_environment(self) -> None:
+        """Only what keeps programs from waiting at a pager; colours and TERM are the caller's."""
+
+    def enable_gui(self, gui: Any = None) -> None:
+        """As ipykernel, which insists on a kernel even where there is no event loop to join."""
+        if self.kernel is not None or gui is not None:
+            super().enable_gui(gui)
+
+    def init_display_formatter(self) -> None:
+        """Add charts, tables and plain JSON to what values can be shown as."""
+        super().init_display_formatter()
+        self.shown_figures: weakref.WeakSet[Any] = weakref.WeakSet()
+        charts.register(self.display_formatter, on_figure=self.shown_figures.add)
+        tables.register(self.display_formatter)
+
+    def init_events(self) -> None:
+        """First of all hooks: figures that were shown already are not shown again."""
+        super().init_events()
+        self.events.register("post_execute", self._forget_shown_figures)
+
+    def _forget_shown_figures(self) -> None:
+        backend = sys.modules.get("matplotlib_inline.backend_inline")
+        if backend is None or not self.shown_figures:
+            return
+        close = backend.InlineBackend.instance().close_figures
+        for manager in backend.Gcf.get_all_fig_managers():
+            figure = manager.canvas.figure
+            if figure in self.shown_figures:
+                backend.show._to_draw = [f for f in backend.show._to_draw if f is not figure]
+                if close:
+                    backend.Gcf.destroy(manager)
+        self.shown_figures.clear()
+
+    def leave(self, status: int) -> None:
+        """End the kernel when the running cell has been answered, or now when there is none."""
+        self.leaving = status
+        if self.kernel is not None and not self.kernel.cell_running:
+            self.kernel.parent.leave(status)
+
+    def payloadpage_page(self, strg: Any, start: int = 0, screen_lines: int = 0, pager_cmd: Any = None) -> None:
+        """`name?` is shown among the outputs: a caller of an API has no pager."""
+        self.display_pub.publish(strg if isinstance(strg, dict) else {"text/plain": strg})
+
+    @contextlib.contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        """Nothing: IPython would keep all output of all cells in memory, for %notebook."""
+        yield
+
+    def _format_exception_for_storage(
+        self, exception: BaseException, filename: Any = None, running_compiled_code: bool = False
+    ) -> dict[str, Any]:
+        # IPython formats every traceback a second time, for %notebook.
+        ename, evalue, lines = self.last_error or (type(exception).__name__, "", [])
+        return {"ename": ename, "evalue": evalue, "traceback": lines}
+
+    def showtraceback(
+        self,
+        exc_tuple: Any = None,
+        filename: str | None = None,
+        tb_offset: int | None = None,
+        exception_only: bool = False,
+        running_compiled_code: bool = False,
+    ) -> None:
+        """Send the error, whatever it is.
+
+        IPython prints usage errors and exception groups to stderr instead, and shows no traceback
+        for SystemExit.
+        """
         try:
-            importlib.import_module(name)
-            if name == "matplotlib":
-                importlib.import_module("matplotlib.pyplot")
-        except ImportError:
-            missing.append(name)
+            etype, value, tb = self._get_exc_info(exc_tuple)
+        except ValueError:
+            print("No traceback available to show.", file=sys.stderr)  # noqa: T201
+            return
+        if isinstance(value, _Leave):
+            return
+        if isinstance(value, asyncio.CancelledError) and self.kernel and self.kernel.interrupted:
+            # The cell was awaiting when SIGINT came: same cause, same name as everywhere else.
+            etype, value = KeyboardInterrupt, KeyboardInterrupt().with_traceback(tb)
+        if issubclass(etype, SyntaxError):
+            self.showsyntaxerror(filename, running_compiled_code)
+            return
+        try:
+            lines = self._format_error(etype, value, tb)
+        except Exception:  # noqa: BLE001 - formatting runs reprs and renderers of the user's
+            lines = traceback.format_exception_only(etype, value)
+        self._showtraceback(etype, value, lines)
+        if self.call_pdb:
+            self.debugger(force=True)
+
+    def _format_error(self, etype: Any, value: Any, tb: Any) -> list[str]:
+        if etype is UsageError:
+            return [f"UsageError: {value}"]
+        if hasattr(value, "_render_traceback_"):
+            lines: list[str] = value._render_traceback_()
+            return lines
+        _hide_internal_frames(value)
+        tb = _user_frames(tb)
+        chain, current = [], value
+        while current is not None and current not in chain:
+            chain.append(current)
+            current = current.__cause__ or current.__context__
+        if any(isinstance(exc, BaseExceptionGroup) for exc in chain):
+            text = "".join(traceback.format_exception(etype, value, tb))
+            return text.rstrip("\n").split("\n")
+        lines = self.InteractiveTB.structured_traceback(etype, value, tb, tb_offset=0)
+        return lines
+
+    def showsyntaxerror(
+        self, filename: str | None = None, running_compiled_code: bool = False
+    ) -> None:
+        """Send the syntax error; with the user's frames when compiled code raised it."""
+        etype, value, tb = self._get_exc_info()
+        if filename and isinstance(value, SyntaxError):
+            with contextlib.suppress(AttributeError):
+                value.filename = filename
+        entries = traceback.extract_tb(_user_frames(tb)) if running_compiled_code else []
+        self._showtraceback(etype, value, self.SyntaxTB.structured_traceback(etype, value, entries))
+
+    def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
+        text = _safe_str(evalue)
+        self.last_error = (etype.__name__, text, list(stb))
+        super()._showtraceback(etype, text, stb)
+
+    def system_piped(self, cmd: str) -> None:
+        """`!cmd`: a child with the kernel's own stdout and stderr, which are captured.
+
+        IPython runs it under a pseudo terminal, which merges the two streams, holds all output in
+        memory, polls, and needs a pty.
+        """
+        self.user_ns["_exit_code"] = _system(self.var_expand(cmd, depth=1))
+        importlib.invalidate_caches()  # it may have been `pip install`
+
+    system = system_piped
+
+
+def _system(command: str) -> int:
+    """Run a shell command; its exit status, or minus the signal that ended it."""
+    import subprocess
+
+    sys.stdout.flush()
+    shell = os.environ.get("SHELL", "/bin/sh")
+    if not os.access(shell, os.X_OK):
+        shell = "/bin/sh"
+    process = subprocess.Popen([shell, "-c", command])  # noqa: S603
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_GRACE_S)
+        process.kill()
+        process.wait()
+        raise
+
+
+def _os_system(command: Any) -> int:
+    """`os.system`, but interruptible: libc's ignores SIGINT while it waits."""
+    status = _system(os.fsdecode(command))
+    return -status if status < 0 else status << 8
+
+
+class PythonKernel(IPythonKernel):
+    """IPythonKernel with per-execution environment, dependable interrupts, and an honest end."""
+
+    shell_class = Type(Shell)
+    shell: Shell
+
+    # ipykernel sleeps 0.5 ms after each execution "on rare occasions, the flush doesn't seem to
+    # make it": here the order is fixed by the outbox.
+    _execute_sleep = 0.0  # type: ignore[assignment]
+
+    cell_running = False
+    interrupted = False
+    """Whether SIGINT cancelled the running cell at an await."""
+
+    _cell_task: asyncio.Future[Any] | None = None
+    _cell_started_ticks = 0.0
+    outbox: Outbox
+
+    async def poll_stopped_queue(self) -> None:
+        """Nothing to poll without a debugger."""
+
+    def set_parent(self, ident: Any, parent: Any, channel: str = "shell") -> None:
+        """Whose output comes next; requests that make none leave that alone."""
+        if channel == "shell" and parent.get("header", {}).get("msg_type") in _PASSIVE:
+            Kernel.set_parent(self, ident, parent, channel)
         else:
-            modules.append(name)
-    return {"modules": modules, "missing": missing, "tasks": len(os.listdir("/proc/self/task"))}
+            super().set_parent(ident, parent, channel)
+
+    # -- executing ---------------------------------------------------------------------------
+
+    async def do_execute(  # type: ignore[override]
+        self,
+        code: str,
+        silent: bool,
+        store_history: bool = True,
+        user_expressions: Any = None,
+        allow_stdin: bool = False,
+        *,
+        cell_meta: Any = None,
+        cell_id: Any = None,
+    ) -> dict[str, Any]:
+        """Run a cell; there is always a reply, and an `error` message for every error reply."""
+        shell = self.shell
+        shell.last_error = None
+        shell._last_traceback = None
+        shell._last_traceback_during_displayhook = False
+        count = shell.execution_count
+        in_main = threading.current_thread() is threading.main_thread()
+        reply: dict[str, Any]
+        try:
+            with _environment(cell_meta):
+                try:
+                    if in_main:
+                        self.interrupted = False
+                        self._cell_started_ticks = _now_ticks()
+                        self.cell_running = True
+                    reply = await super().do_execute(
+                        code, silent, store_history, user_expressions, allow_stdin,
+                        cell_meta=cell_meta, cell_id=cell_id,
+                    )  # fmt: skip
+                finally:
+                    if in_main:
+                        self.cell_running = False
+        except asyncio.CancelledError:
+            if not self.interrupted:
+                raise
+            reply = self._error_reply(KeyboardInterrupt())
+        except (KeyboardInterrupt, Exception) as exc:  # noqa: BLE001 - the caller must hear of it
+            reply = self._error_reply(exc)
+        if shell.leaving is not None:
+            reply.update(status="ok", payload=[{"source": "ask_exit", "keepkernel": False}])
+        elif reply["status"] == "error":
+            if shell.last_error is None:
+                reply = self._error_reply(RuntimeError(reply.get("evalue", "")))
+            ename, evalue, lines = shell.last_error or ("", "", [])
+            reply.update(ename=ename, evalue=evalue, traceback=lines)
+        if store_history and not silent and shell.execution_count == count:
+            # IPython does not count an empty cell.
+            shell.execution_count += 1
+        reply["execution_count"] = count
+        return reply
+
+    def _error_reply(self, exc: BaseException) -> dict[str, Any]:
+        """A reply for what IPython let through: raised by a hook, or between two of its steps."""
+        if self.shell.last_error is None:
+            self.shell.showtraceback((type(exc), exc, exc.__traceback__))
+        self.shell.payload_manager.clear_payload()
+        return {"status": "error", "user_expressions": {}, "payload": []}
+
+    async def dispatch_shell(self, msg: Any, /, *args: Any, **kwargs: Any) -> None:
+        """Handle a message; when it was a cell that called `exit`, end after its answer."""
+        await super().dispatch_shell(msg, *args, **kwargs)
+        if self.shell.leaving is not None:
+            self.parent.leave(self.shell.leaving)
+
+    def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
+        """Completions; none when interrupted."""
+        self.cell_running = True
+        try:
+            reply: dict[str, Any] = super().do_complete(code, cursor_pos)
+        except KeyboardInterrupt:
+            reply = {
+                "matches": [], "cursor_start": cursor_pos, "cursor_end": cursor_pos,
+                "metadata": {}, "status": "ok",
+            }  # fmt: skip
+        finally:
+            self.cell_running = False
+        return reply
+
+    # -- interrupting ------------------------------------------------------------------------
+
+    def pre_handler_hook(self) -> None:
+        """A cell may have changed the handlers: they are its own only until it ends."""
+        self.parent.install_signals()
+
+    def post_handler_hook(self) -> None:
+        """See `pre_handler_hook`."""
+        self.parent.install_signals()
+
+    def on_sigint(self, _signum: int, frame: types.FrameType | None) -> None:
+        """Interrupt the running cell. Runs in the main thread, between any two instructions."""
+        if not self.cell_running:
+            return
+        self._interrupt_children()
+        if self.outbox.defer_interrupt():
+            return
+        if self._cell_task is None or self._runs_user_code(frame):
+            raise KeyboardInterrupt
+        self.interrupted = True
+        self.io_loop.asyncio_loop.call_soon_threadsafe(self._cell_task.cancel)  # type: ignore[attr-defined]
+
+    def _runs_user_code(self, frame: types.FrameType | None) -> bool:
+        namespace = self.shell.user_ns
+        while frame is not None:
+            if frame.f_globals is namespace:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _interrupt_children(self) -> None:
+        """SIGINT to what the running cell started, as a terminal would; servers started by earlier cells stay."""
+        for pid, started in _descendants():
+            if started >= self._cell_started_ticks:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGINT)
+
+    @contextlib.contextmanager
+    def _cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
+        """While a cell awaits, SIGINT cancels it; `on_sigint` decides."""
+        self._cell_task = future
+        try:
+            yield
+        finally:
+            self._cell_task = None
+
+    def _send_interrupt_children(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def do_shutdown(self, restart: bool) -> dict[str, Any]:
+        """Agree; `shutdown_request` does it."""
+        return {"status": "ok", "restart": restart}
+
+    async def shutdown_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        """End children, answer, and end the process within a second, even if a cell runs."""
+        content = self.do_shutdown(parent["content"].get("restart", False))
+        await asyncio.get_running_loop().run_in_executor(None, _end_children)
+        self.session.send(stream, "shutdown_reply", content, parent, ident=ident)
+        self.session.send(
+            self.iopub_socket, "shutdown_reply", content, parent, ident=self._topic("shutdown")
+        )
+        if hasattr(stream, "flush"):
+            stream.flush(zmq.POLLOUT)
+        self.parent.leave(0)
+
+
+@contextlib.contextmanager
+def _environment(cell_meta: Any) -> Iterator[None]:
+    """Apply `metadata.kernelgate.env` while a cell runs, and put back what was there."""
+    ours = cell_meta.get("kernelgate") if isinstance(cell_meta, dict) else None
+    env = ours.get("env") if isinstance(ours, dict) else None
+    if not env:
+        yield
+        return
+    before = {name: os.environ.get(name) for name in env}
+    try:
+        for name, value in env.items():
+            os.environ[name] = value
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = old
+
+
+# -- child processes -------------------------------------------------------------------------
+
+
+def _now_ticks() -> float:
+    """Now, in the unit and from the origin of a process's start time in /proc."""
+    # One tick less: start times are rounded down.
+    return time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") - 1
+
+
+def _descendants() -> list[tuple[int, float]]:
+    """Processes below this one, each with its start time in clock ticks since boot."""
+    parents: dict[int, tuple[int, float]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                stat = Path("/proc", name, "stat").read_bytes()
+            except OSError:
+                continue
+            fields = stat[stat.rindex(b")") + 2 :].split()
+            parents[int(name)] = (int(fields[1]), float(fields[19]))
+    found: list[tuple[int, float]] = []
+    below = {os.getpid()}
+    while below:
+        below = {pid for pid, (parent, _) in parents.items() if parent in below}
+        found += [(pid, parents[pid][1]) for pid in below]
+    return found
+
+
+def _end_children() -> None:
+    """SIGTERM to every descendant, and after a grace SIGKILL; takes at most `STOP_GRACE_S`."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        pids = [pid for pid, _ in _descendants()]
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+        until = time.monotonic() + STOP_GRACE_S
+        while pids and number == signal.SIGTERM and time.monotonic() < until:
+            time.sleep(0.005)
+            pids = [pid for pid in pids if _is_running(pid)]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] != b"Z"
+
+
+# -- the process -----------------------------------------------------------------------------
+
+
+class _IOPub(IOPubThread):
+    """The sender, with a socket for forked children that needs no TCP port."""
+
+    def _setup_pipe_in(self) -> None:
+        self._pipe_uuid = os.urandom(16)
+        # "@": Linux' abstract namespace, so there is no file to clean up.
+        self._pipe_address = f"ipc://@kernelgate-{self._pipe_uuid.hex()}"
+        pipe_in = self.socket.context.socket(zmq.PULL)
+        pipe_in.linger = 0
+        pipe_in.bind(self._pipe_address)
+        self._pipe_in = zmq.eventloop.zmqstream.ZMQStream(pipe_in, self.io_loop)
+        self._pipe_in.on_recv(self._handle_pipe_msg)
+
+    def _setup_pipe_out(self) -> tuple[Any, Any]:
+        context = zmq.Context()
+        pipe_out = context.socket(zmq.PUSH)
+        pipe_out.linger = 3000
+        pipe_out.connect(self._pipe_address)
+        return context, pipe_out
+
+    def _really_send(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._really_send(msg, *args, **kwargs)
+        except zmq.Again:
+            # Nobody takes what we send: from now on do not wait for each message in turn.
+            self.socket.sndtimeo = 0
+        else:
+            if self.socket is not None and self.socket.sndtimeo == 0:
+                self.socket.sndtimeo = IOPUB_SEND_WAIT_MS
+
+
+class KernelApp(IPKernelApp):
+    """Makes and serves one kernel; reads no configuration files and makes no directories."""
+
+    kernel_class = Type(PythonKernel)
+    exit_status = 0
+    _leaving = False
+
+    def __init__(self, connection_file: str) -> None:
+        log = logging.Logger("kernelgate.kernels.python", logging.ERROR)
+        super().__init__(log=log, config=_CONFIG, connection_file=connection_file)
+
+    def initialize(self, argv: Any = None) -> None:  # noqa: ARG002
+        """Make sockets, threads and the kernel around the shell."""
+        self.profile_dir = _profile_dir()
+        self.init_pdb()
+        self.load_connection_file()
+        unset = 0 in (self.shell_port, self.iopub_port, self.stdin_port, self.control_port, self.hb_port)
+        self.init_sockets()
+        self.init_heartbeat()
+        if unset:
+            self.write_connection_file()
+        self._ports = {
+            "shell": self.shell_port, "iopub": self.iopub_port, "stdin": self.stdin_port,
+            "hb": self.hb_port, "control": self.control_port,
+        }  # fmt: skip
+        self.init_io()
+        self.init_kernel()
+        self.init_path()
+        self.init_shell()
+        self.init_signal()
+
+    def init_iopub(self, context: zmq.Context[Any]) -> None:
+        """As ipykernel, but a reader that is slow makes us wait instead of losing output."""
+        self.iopub_socket = context.socket(zmq.XPUB)
+        self.iopub_socket.linger = 1000
+        self.iopub_socket.sndhwm = IOPUB_HWM
+        self.iopub_socket.sndtimeo = IOPUB_SEND_WAIT_MS
+        self.iopub_socket.xpub_nodrop = 1
+        self._apply_curve_server_options(self.iopub_socket)
+        self.iopub_port = self._bind_socket(self.iopub_socket, self.iopub_port)
+        self.iopub_thread = _IOPub(self.iopub_socket, pipe=True, session=self.session)
+        self.iopub_thread.start()
+        self.iopub_socket = self.iopub_thread.background_socket
+
+    def init_io(self) -> None:
+        """Capture stdout and stderr, of this process and its children; log to the original."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+        self._outbox = Outbox(self.session, self.iopub_thread)
+        out = KernelStream(self._outbox, self.iopub_thread, "stdout")
+        err = KernelStream(self._outbox, self.iopub_thread, "stderr")
+        os.close(out.capture_fd())
+        original_stderr = err.capture_fd()
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(line_buffering=True)
+        sys.stdout, sys.stderr = out, err
+        sys.stdin = InputStream()  # type: ignore[assignment]
+        handler = logging.StreamHandler(io.TextIOWrapper(io.FileIO(original_stderr, "w"), write_through=True))
+        self.log.addHandler(handler)
+        logging.getLogger("tornado").addHandler(handler)
+        logging.getLogger("tornado").propagate = False
+        self.displayhook = ipykernel.displayhook.ZMQDisplayHook(self.session, self.iopub_socket)
+        sys.displayhook = self.displayhook
+        self.patch_io()
+        atexit.register(out.flush)
+
+    def init_kernel(self) -> None:
+        """Put the prepared shell and the sockets together."""
+        super().init_kernel()
+        shell: Shell = self.kernel.shell
+        self.kernel.outbox = self._outbox
+        shell.kernel = self.kernel
+        shell.parent = self.kernel
+        sys.modules["__main__"] = shell.user_module
+        _inherit_parents(shell)
+
+    def init_signal(self) -> None:
+        """Handlers, and a descriptor by which the control thread hears of every signal at once."""
+        reader, self._wakeup = socket.socketpair()
+        for end in (reader, self._wakeup):
+            end.setblocking(False)
+        loop = self.control_thread.io_loop
+        loop.add_callback(loop.add_handler, reader, self._on_wakeup, ioloop.IOLoop.READ)
+        for number in (signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        self.install_signals()
+        os.register_at_fork(after_in_child=self._in_forked_child)
+
+    def install_signals(self) -> None:
+        """Set our handlers (again); does nothing outside the main thread, as in a subshell."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self.kernel.on_sigint)
+            signal.signal(signal.SIGTERM, _ignore)  # seen through the wakeup descriptor
+            signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+
+    def _on_wakeup(self, reader: socket.socket, _events: int) -> None:
+        signals = reader.recv(4096)
+        if signal.SIGTERM in signals:
+            _end_children()
+            self.leave(SIGTERM_STATUS)
+        else:
+            # Wakes the main thread's loop, where the Python handler of the signal then runs.
+            self.kernel.io_loop.add_callback(_ignore)
+
+    def _in_forked_child(self) -> None:
+        """A fork made by a cell is an ordinary process: it must not answer for the kernel."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.session.pid = os.getpid()
+
+    def serve(self) -> int:
+        """Handle messages until the kernel is to end; the exit status."""
+        self.kernel.start()
+        self.io_loop = ioloop.IOLoop.current()
+        while not self._leaving:
+            # A KeyboardInterrupt that a background task of the user let through stops the loop.
+            with contextlib.suppress(KeyboardInterrupt, SystemExit):
+                self.io_loop.start()
+        return self.exit_status
+
+    def leave(self, status: int) -> None:
+        """End the process: by way of the main thread if it is idle, and soon in any case."""
+        if self._leaving:
+            return
+        self._leaving = True
+        self.exit_status = status
+        threading.Thread(target=self._leave_late, args=(status,), daemon=True).start()
+        self.kernel.io_loop.add_callback(self.kernel.io_loop.stop)
+
+    def _leave_late(self, status: int) -> NoReturn:
+        time.sleep(LEAVE_WITHIN_S)
+        os._exit(status)
+
+
+def _ignore(*_args: object) -> None:
+    pass
+
+
+def _inherit_parents(shell: Shell) -> None:
+    """Make threads, and work given to thread pools, print into the execution that started them.
+
+    ipykernel 7 sends what a thread prints to whichever execution is running at that time.
+    """
+    from concurrent.futures import thread as pools
+
+    start, bootstrap = threading.Thread.start, threading.Thread._bootstrap_inner  # type: ignore[attr-defined]
+
+    def start_thread(self: threading.Thread) -> None:
+        self._kernel_parent = shell.parent_header  # type: ignore[attr-defined]
+        start(self)
+
+    def bootstrap_thread(self: threading.Thread) -> None:
+        if getattr(self, "_kernel_parent", None):
+            shell.set_thread_parent(self._kernel_parent)  # type: ignore[attr-defined]
+        bootstrap(self)
+
+    start_thread.__wrapped__ = start  # type: ignore[attr-defined]
+    threading.Thread.start = start_thread  # type: ignore[method-assign]
+    threading.Thread._bootstrap_inner = bootstrap_thread  # type: ignore[attr-defined]
+
+    init_item, run_item = pools._WorkItem.__init__, pools._WorkItem.run
+
+    def new_item(self: Any, *args: Any, **kwargs: Any) -> None:
+        self._kernel_parent = shell.parent_header
+        init_item(self, *args, **kwargs)
+
+    def work(self: Any) -> None:
+        if self._kernel_parent:
+            shell.set_thread_parent(self._kernel_parent)
+        run_item(self)
+
+    pools._WorkItem.__init__ = new_item  # type: ignore[method-assign]
+    pools._WorkItem.run = work  # type: ignore[method-assign]
+
+
+def _profile_dir() -> ProfileDir:
+    return _ProfileDir(location=SCRATCH_DIR)
+
+
+def _shell() -> Shell:
+    """The shell, built without a kernel if it does not exist yet."""
+    if Shell.initialized():
+        return Shell.instance()
+    main = sys.modules["__main__"]
+    shell = Shell.instance(
+        config=_CONFIG,
+        ipython_dir=SCRATCH_DIR,
+        profile_dir=_profile_dir(),
+        user_ns={},
+        compiler_class=XCachingCompiler,
+    )
+    # Building the shell makes its user module the main module, which is true only in a kernel.
+    sys.modules["__main__"] = main
+    return shell
+
+
+# -- before the fork -------------------------------------------------------------------------
+
+_WARM_CELLS = (
+    "x = [i for i in range(3)]\nx",
+    "class A:\n    def f(self): return {'a': [1, 2.5, None]}\nA().f()",
+    "1/0",
+    "def f(:",
+    "from IPython.display import display, HTML\ndisplay(HTML('<b>x</b>'))",
+    "%time 1\n",
+)
+
+_WARM_LIBRARY_CELLS = {
+    "numpy": "import numpy as np\nnp.arange(6.0).reshape(2, 3) @ np.ones((3, 2))",
+    "pandas": (
+        "import pandas as pd\n"
+        "df = pd.DataFrame({'a': [1, 2], 'b': ['x', None], 't': pd.to_datetime(['2024-01-01', None])})\n"
+        "df.groupby('b').a.sum()\ndf.describe()\ndf"
+    ),
+    "matplotlib": (
+        "import matplotlib.pyplot as plt\n"
+        "fig, ax = plt.subplots()\nax.plot([1, 2, 3], label='l')\nax.bar([1], [2])\n"
+        "ax.set_title('t')\nax.set_xlabel('$x$')\nax.legend()\nplt.show()"
+    ),
+}
+
+_ALSO = {
+    "matplotlib": ("matplotlib.pyplot", "matplotlib.dates", "matplotlib_inline.backend_inline"),
+    "numpy": ("numpy.random", "numpy.linalg", "numpy.fft"),
+}
+
+
+class _Nowhere:
+    def send_multipart(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+
+def prepare(preload: list[str]) -> dict[str, Any]:
+    """Make this process one whose forks become kernels quickly; call it once, before any fork.
+
+    Args:
+        preload: Modules to import, such as `numpy` or `matplotlib`. Those that are not installed
+            are named in the answer.
+
+    Returns:
+        `modules`: what was imported; `missing`: what is not installed; `tasks`: the process's
+        number of threads, which is 1: the process may fork.
+
+    Nothing is left open: no sockets, no files, no database. The environment is as before.
+    """
+    added = {
+        # A BLAS that starts threads at import would make the process unfit to fork. It stays at
+        # one thread in the kernels; a cell can change that with threadpoolctl.
+        **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
+    added = {name: value for name, value in added.items() if name not in os.environ}
+    os.environ.update(added)
+    streams = sys.stdout, sys.stderr
+    try:
+        return _prepare(preload)
+    finally:
+        sys.stdout, sys.stderr = streams
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _prepare(preload: list[str]) -> dict[str, Any]:
+    for name in (
+        "concurrent.futures.thread", "IPython.core.completer", "IPython.extensions.storemagic",
+        "jedi", "multiprocessing.util", "pdb", "pydoc", "sqlite3", "stack_data", "subprocess",
+    ):  # fmt: skip
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    imported, missing = [], []
+    for name in preload:
+        if importlib.util.find_spec(name) is None:
+            missing.append(name)
+            continue
+        importlib.import_module(name)
+        for more in _ALSO.get(name, ()):
+            importlib.import_module(more)
+        imported.append(name)
+    shell = _shell()
+    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    shell.extension_manager.load_extension("IPython.extensions.storemagic")
+    if "matplotlib" in imported:
+        shell.enable_matplotlib("inline")
+    cells = [*_WARM_CELLS, *(cell for name, cell in _WARM_LIBRARY_CELLS.items() if name in imported)]
+    _warm(shell, cells)
+    return {
+        "modules": imported,
+        "missing": missing,
+        "tasks": len(os.listdir("/proc/self/task")),
+    }
+
+
+def _warm(shell: Shell, cells: list[str]) -> None:
+    """Run throw-away cells and requests, and remove every trace of them."""
+    _set_jedi_cache()
+    session = Session(key=b"warm")
+    for publisher in (shell.displayhook, shell.display_pub):
+        publisher.session, publisher.pub_socket = session, _Nowhere()
+    shell.displayhook.topic = b"execute_result"
+    before = dict(shell.user_ns)
+    main, sys.modules["__main__"] = sys.modules["__main__"], shell.user_module
+    try:
+        for cell in cells:
+            shell.run_cell(cell, store_history=False)
+        from IPython.core.completer import provisionalcompleter
+
+        with provisionalcompleter():
+            list(shell.Completer.completions("import o", 8))
+            list(shell.Completer.completions("x.app", 5))
+        with contextlib.suppress(KeyError):
+            shell.object_inspect_mime("x")
+        shell.input_transformer_manager.check_complete("for i in x:")
+    finally:
+        sys.modules["__main__"] = main
+    shell.user_ns.clear()
+    shell.user_ns.update(before)
+    shell.user_ns["_oh"].clear()
+    shell.user_ns.update({"_": "", "__": "", "___": ""})
+    shell.displayhook._ = shell.displayhook.__ = shell.displayhook.___ = ""
+    shell.displayhook.exec_result = None
+    shell.last_execution_result = None
+    shell.last_error = shell._last_traceback = None
+    shell.history_manager.reset()
+    shell.payload_manager.clear_payload()
+    for publisher in (shell.displayhook, shell.display_pub):
+        publisher.session = publisher.pub_socket = None
+    if "matplotlib.font_manager" in sys.modules:
+        # Each cached font is an open file.
+        sys.modules["matplotlib.font_manager"]._get_font.cache_clear()
+        gc.collect()
+    for name in ("last_type", "last_value", "last_traceback"):
+        if hasattr(sys, name):
+            delattr(sys, name)
+
+
+def _set_jedi_cache() -> None:
+    """Jedi writes what it parsed to ~/.cache otherwise, which is the user's workspace."""
+    with contextlib.suppress(ImportError):
+        import jedi.settings
+        import parso.cache
+
+        jedi.settings.cache_directory = f"{SCRATCH_DIR}/jedi"
+        parso.cache._default_cache_path = Path(SCRATCH_DIR, "parso")
+
+
+# -- after the fork --------------------------------------------------------------------------
 
 
 def run(connection_file: str) -> NoReturn:
-    """Become the kernel described by the connection file; never returns."""
-    from ipykernel.kernelapp import IPKernelApp
+    """Become the kernel this connection file describes; must be the main thread.
 
-    status = 0
+    The environment, the working directory and the user are the caller's work. Ends the process
+    when the kernel ends: status 0 after a shutdown request, 143 after SIGTERM, and after `exit(n)`
+    n. Calls of `atexit` made before, by a zygote, are forgotten.
+    """
+    status = 1
     try:
-        app = IPKernelApp.instance()
-        app.initialize(["-f", connection_file, "--HistoryManager.enabled=False", "--log-level=50"])
-        app.start()
-    except SystemExit as exc:
-        status = exc.code if isinstance(exc.code, int) else 1
-    except BaseException:
-        import traceback
-
+        _become_a_process_of_its_own()
+        app = KernelApp(connection_file)
+        IPKernelApp._instance = KernelApp._instance = app
+        app.initialize()
+        status = app.serve()
+        _end_children()
+        atexit._run_exitfuncs()
+    except BaseException:  # noqa: BLE001 - there is nobody above
         traceback.print_exc(file=sys.__stderr__)
-        status = 1
     finally:
         os._exit(status)
 
 
-if __name__ == "__main__":
+def _become_a_process_of_its_own() -> None:
+    # IPython's advice after SystemExit: there is no Ctrl-D here.
+    warnings.filterwarnings("ignore", message="To exit: use 'exit'")
+    import logging as _logging
+    import multiprocessing.util
+
+    atexit._clear()
+    for function in (_logging.shutdown, weakref.finalize._exitfunc, multiprocessing.util._exit_function):  # type: ignore[attr-defined]
+        atexit.register(function)
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    _set_jedi_cache()
+    for name, value in {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PAGER": "cat",
+        "GIT_PAGER": "cat",
+        "PLOTLY_RENDERER": "plotly_mimetype",
+    }.items():
+        os.environ.setdefault(name, value)
+    os.system = _os_system  # type: ignore[assignment]
+    sys.argv = ["python"]
+    _shell()
+
+
+def main() -> NoReturn:
+    """`python -m kernelgate.kernels.python -f CONNECTION_FILE`: the kernel without a zygote."""
+    parser = argparse.ArgumentParser(description="The Python kernel")
+    parser.add_argument("-f", dest="connection_file", required=True)
+    arguments = parser.parse_args()
     prepare([])
-    run(sys.argv[sys.argv.index("-f") + 1])
+    run(arguments.connection_file)
+
+
+if __name__ == "__main__":
+    main()
