@@ -1,0 +1,171 @@
+"""Everything kernelgate raises, in one tree.
+
+What the user's code does wrong is data (an `error` in a result) and never comes here. These are wrong requests, and what kernelgate could not do.
+
+    KernelgateError
+      InvalidRequest
+        UnsupportedLanguage, LanguageNotInstalled, BodyTooLarge
+      AuthenticationError, PermissionDenied
+      NotFound
+        SessionNotFound, ContextNotFound, ExecutionNotFound
+      SessionClosed
+      Conflict
+        ExecutionConflict, NotWaitingForInput
+      CapacityExceeded
+      KernelError
+        KernelStartFailed, KernelUnresponsive
+      SandboxUnavailable, HostUnavailable
+      ProtocolError
+        LocalProtocolError, RemoteProtocolError
+      Draining
+      ConfigError
+
+`code` is a stable slug for programs, the message is for people and says what to change; `api/errors.py` alone knows HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class KernelgateError(Exception):
+    """Base class. `detail` is safe to show to the caller; `details` holds fields of the particular error."""
+
+    code = "internal_error"
+
+    def __init__(self, detail: str = "", **details: Any) -> None:
+        super().__init__(detail or self.code)
+        self.detail = detail or self.code
+        self.details = details
+
+
+class InvalidRequest(KernelgateError):
+    """The caller sent something that cannot be accepted; the message says what to change."""
+
+    code = "invalid_request"
+
+    def __init__(self, detail: str = "", *, code: str | None = None, **details: Any) -> None:
+        super().__init__(detail, **details)
+        if code:
+            self.code = code
+
+
+class UnsupportedLanguage(InvalidRequest):
+    code = "unsupported_language"
+
+    def __init__(self, name: str, supported: list[str]) -> None:
+        super().__init__(f"language {name!r} is not supported; supported are: {', '.join(supported)}", supported=supported)
+
+
+class LanguageNotInstalled(InvalidRequest):
+    code = "language_not_installed"
+
+    def __init__(self, language: str, install_command: str) -> None:
+        super().__init__(f"{language} is supported but not installed here; install it with: {install_command}", language=language, install=install_command)
+
+
+class BodyTooLarge(InvalidRequest):
+    code = "body_too_large"
+
+
+class AuthenticationError(KernelgateError):
+    code = "unauthorized"
+
+
+class PermissionDenied(KernelgateError):
+    code = "forbidden"
+
+
+class NotFound(KernelgateError):
+    code = "not_found"
+
+
+class SessionNotFound(NotFound):
+    code = "session_not_found"
+
+
+class ContextNotFound(NotFound):
+    code = "context_not_found"
+
+
+class ExecutionNotFound(NotFound):
+    code = "execution_not_found"
+
+
+class SessionClosed(KernelgateError):
+    """The session ended (deleted, culled or lost); its history is readable, nothing can run in it."""
+
+    code = "session_closed"
+
+
+class Conflict(KernelgateError):
+    code = "conflict"
+
+
+class ExecutionConflict(Conflict):
+    """The execution id is known, but for other code or another context."""
+
+    code = "execution_conflict"
+
+
+class NotWaitingForInput(Conflict):
+    code = "not_waiting_for_input"
+
+
+class CapacityExceeded(KernelgateError):
+    code = "capacity_exceeded"
+
+
+class KernelError(KernelgateError):
+    code = "kernel_error"
+
+
+class KernelStartFailed(KernelError):
+    code = "kernel_start_failed"
+
+
+class KernelUnresponsive(KernelError):
+    """A kernel did not answer a question (complete, inspect) in time."""
+
+    code = "kernel_unresponsive"
+
+
+class SandboxUnavailable(KernelgateError):
+    """The sandbox cannot be made here. Never answered by running without one."""
+
+    code = "sandbox_unavailable"
+
+
+class HostUnavailable(KernelgateError):
+    """A session's host did not answer; it is being started again, or the session is being found lost."""
+
+    code = "host_unavailable"
+
+
+class ProtocolError(KernelgateError):
+    code = "protocol_error"
+
+
+class LocalProtocolError(ProtocolError):
+    """We were about to send something illegal: our bug."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other end sent something illegal: unsigned, malformed, too large."""
+
+
+class Draining(KernelgateError):
+    code = "draining"
+
+
+class ConfigError(KernelgateError):
+    """At start only; names the key, where the value came from, and the cure."""
+
+    code = "config_error"
+
+
+#: Errors a session host may answer with, by code: what comes over the link is made an exception again from this closed set.
+HOST_ERRORS: dict[str, type[KernelgateError]] = {
+    cls.code: cls
+    for cls in (InvalidRequest, ContextNotFound, ExecutionNotFound, SessionClosed, ExecutionConflict, NotWaitingForInput, CapacityExceeded, KernelStartFailed, KernelUnresponsive)
+}

@@ -1,0 +1,338 @@
+"""A context: a named kernel of a session, the queue before it, and what happens when it stops answering."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kernelgate.errors import CapacityExceeded, KernelStartFailed, KernelUnresponsive, NotWaitingForInput
+from kernelgate.host.kernel import Kernel, new_connection
+from kernelgate.protocol.execution import Death, Emit, Execution
+from kernelgate.protocol.jupyter import Message
+from kernelgate.protocol.result import timestamp
+
+if TYPE_CHECKING:
+    from kernelgate.host.loop import Timer
+    from kernelgate.host.session import SessionHost
+
+log = logging.getLogger(__name__)
+
+#: Executions waiting on one context; more are refused rather than kept.
+MAX_QUEUED = 1000
+#: How long an interrupted kernel has to answer before it is restarted. Contracts say one second; a loaded machine gets more.
+INTERRUPT_GRACE_S = 5.0
+#: Some kernels lose a signal that comes at a bad moment (between two cells, in native code): it is sent again meanwhile.
+INTERRUPT_AGAIN_S = 1.0
+#: How long complete, inspect and is_complete may take; they queue behind a running cell.
+ASK_TIMEOUT_S = 10.0
+
+
+@dataclass(slots=True)
+class Job:
+    """An execution with what is needed to start it; the code and the environment are let go of once it is sent."""
+
+    execution: Execution
+    code: str
+    env: dict[str, str]
+    allow_stdin: bool
+    input_request: dict[str, Any] | None = None
+    timers: list[Timer] = field(default_factory=list)
+
+
+class Context:
+    """One context. All its output goes through `SessionHost.emit`."""
+
+    def __init__(self, host: SessionHost, *, id: str, name: str, language: str, spec: dict[str, Any], cwd: str, env: dict[str, str], is_default: bool) -> None:
+        self.host = host
+        self.id, self.name, self.language, self.spec, self.cwd, self.env, self.is_default = id, name, language, spec, cwd, env, is_default
+        self.created_at = time.time()
+        self.generation = 0
+        self.execution_count = 0
+        self.kernel: Kernel | None = None
+        self.death: Death | None = None
+        self.queue: deque[Job] = deque()
+        self.current: Job | None = None
+        self.last_execution_id: str | None = None
+        self._fresh: str | None = None
+        self._on_up: list[Callable[[Death | None], None]] = []
+
+    # -- the kernel's life --
+
+    def describe(self) -> dict[str, Any]:
+        kernel = self.kernel
+        if kernel is None or kernel.dead:
+            state = "dead"
+        elif not kernel.ready:
+            state = "starting"
+        else:
+            state = "busy" if self.current else "idle"
+        return {
+            "id": self.id, "name": self.name, "language": self.language, "cwd": self.cwd, "is_default": self.is_default, "state": state,
+            "execution_count": self.execution_count, "queued": len(self.queue), "created_at": timestamp(self.created_at), "generation": self.generation,
+            "death": self.death.as_dict() if self.death and state == "dead" else None,
+        }  # fmt: skip
+
+    def start(self, on_up: Callable[[Death | None], None] | None = None) -> None:
+        """Starts a kernel where none runs. `on_up` is told when it is ready, or why it will not be."""
+        if on_up:
+            self._on_up.append(on_up)
+        if self.kernel is not None and not self.kernel.dead:
+            if self.kernel.ready:
+                self._up(None)
+            return
+        self.generation += 1
+        name = f"{self.id}-{self.generation}"
+        directory = self.host.kernels_dir
+        connection = new_connection(self.spec, number=self.host.next_kernel_number(), isolated=self.host.config["isolated"], directory=directory, name=name)
+        kernel = self._make(name, connection)
+        self.host.emit(None, "kernel", {"context_id": self.id, "event": "starting", "generation": self.generation})
+        kernel.start(
+            self.host.init,
+            env={**self.host.config["base_env"], **self.host.env, **self.env},
+            cwd=self.cwd,
+            connection_file=Path(directory, f"{name}.json"),
+            tag={"context": self.tag(), "kernel": {"name": name, "connection": connection, "generation": self.generation, "execution_count": self.execution_count}},
+        )
+
+    def _make(self, name: str, connection: dict[str, Any]) -> Kernel:
+        self.kernel = Kernel(
+            self.host.loop,
+            self.host.zmq,
+            name=name,
+            spec=self.spec,
+            connection=connection,
+            on_message=self._message,
+            on_ready=self._ready,
+            on_death=self._dead,
+        )
+        return self.kernel
+
+    def tag(self) -> dict[str, Any]:
+        """What a new host needs to know of this context; init keeps it with the process."""
+        return {"id": self.id, "name": self.name, "language": self.language, "spec": self.spec, "cwd": self.cwd, "env": self.env, "is_default": self.is_default}
+
+    def adopt(self, kernel: dict[str, Any], pid: int, log_fd: int) -> None:
+        """Takes over the kernel of a host that died."""
+        self.generation, self.execution_count = kernel["generation"], kernel["execution_count"]
+        self._make(kernel["name"], kernel["connection"]).adopt(self.host.init, pid, log_fd)
+
+    def resume(self, job: Job) -> None:
+        """Waits on for an execution that a dead host had sent."""
+        self.current, self.last_execution_id = job, job.execution.id
+        now = time.monotonic()
+        job.execution.sent("", now)
+        if self.kernel is None:
+            self.current = None
+            self._emit(job, job.execution.lost(Death("exited", message="the kernel ended while the session host was restarted"), now))
+            return
+        if job.execution.timeout_s is not None:
+            job.timers.append(self.host.loop.call_at(now + job.execution.timeout_s, lambda: self._stop(job, "timeout")))
+
+    def _ready(self) -> None:
+        self.death = None
+        if self.current is not None and self.current.execution.replied_at is None and self.spec.get("serial_shell", True):
+            # An adopted kernel answers one request after the other, and has answered a later one: the reply of this one went to the dead host.
+            self._finished(self.current, self.current.execution.reply_lost(time.monotonic()))
+        self.host.emit(None, "kernel", {"context_id": self.id, "event": "ready", "generation": self.generation})
+        self._up(None)
+        self._next()
+
+    def _up(self, death: Death | None) -> None:
+        waiting, self._on_up = self._on_up, []
+        for on_up in waiting:
+            on_up(death)
+
+    def _dead(self, death: Death) -> None:
+        assert self.kernel is not None
+        was_ready = self.kernel.ready
+        self.kernel = None
+        self.death = death
+        self.execution_count = 0
+        self.host.emit(None, "kernel", {"context_id": self.id, "event": "died", "generation": self.generation, "death": death.as_dict()})
+        job, self.current = self.current, None
+        if job is not None:
+            self._emit(job, job.execution.lost(death, time.monotonic()))
+        self._fresh = death.message
+        if not was_ready and death.reason == "start_failed":
+            # Nobody waiting can be served by trying again at once: each is told why.
+            waiting, self.queue = self.queue, deque()
+            for job in waiting:
+                self._emit(job, job.execution.lost(death, time.monotonic()))
+            self._up(death)
+        elif self.queue or self._on_up:
+            self.start()
+
+    def restart(self, on_up: Callable[[Death | None], None]) -> None:
+        """A fresh kernel. The execution that runs ends as kernel_died; those that wait stay in the queue."""
+        self._on_up.append(on_up)
+        if self.kernel is None:
+            self.start()
+        else:
+            self.kernel.kill(Death("restarted", message="the context was restarted"))
+
+    def close(self) -> None:
+        """Ends everything: what waits is cancelled, what runs dies with the kernel."""
+        for job in list(self.queue):
+            self.cancel(job.execution.id)
+        if self.kernel is not None:
+            self.kernel.kill(Death("restarted", message="the context was deleted"))
+
+    # -- executions --
+
+    def submit(self, job: Job) -> None:
+        if len(self.queue) >= MAX_QUEUED:
+            raise CapacityExceeded(f"{MAX_QUEUED} executions wait on this context already")
+        self.queue.append(job)
+        self.host.jobs[job.execution.id] = (self, job)
+        self._next()
+
+    def position(self, execution_id: str) -> int | None:
+        """How many are before it; 0 is next. None once it is started."""
+        for place, job in enumerate(self.queue):
+            if job.execution.id == execution_id:
+                return place + (1 if self.current else 0)
+        return None
+
+    def _next(self) -> None:
+        if self.current is not None or not self.queue:
+            return
+        kernel = self.kernel
+        if kernel is None or kernel.dead:
+            self.start()
+            return
+        if not kernel.ready:
+            return
+        job = self.current = self.queue.popleft()
+        execution = job.execution
+        execution.fresh_kernel, self._fresh = self._fresh, None
+        now = time.monotonic()
+        self.host.spool.mark_sent(execution.id)
+        execution.sent(kernel.execute(execution.id, job.code, allow_stdin=job.allow_stdin, env=job.env), now)
+        self.last_execution_id = execution.id
+        job.code, job.env = "", {}
+        if execution.timeout_s is not None:
+            job.timers.append(self.host.loop.call_at(now + execution.timeout_s, lambda: self._stop(job, "timeout")))
+
+    def _message(self, channel: str, message: Message) -> None:
+        kernel = self.kernel
+        assert kernel is not None
+        execution_id = kernel.execution_of(message.parent_id)
+        if execution_id is None:
+            # Late output of a thread whose parent is unknown: the last execution is the best guess there is.
+            if channel != "iopub" or message.msg_type not in ("stream", "display_data", "execute_result", "update_display_data") or self.last_execution_id is None:
+                return
+            execution_id = self.last_execution_id
+        job = self.current
+        now = time.monotonic()
+        if job is None or job.execution.id != execution_id:
+            self.host.late(self, execution_id, channel, message, now)
+            return
+        if channel == "stdin":
+            job.input_request = message.header
+        emits = job.execution.message(channel, message, now)
+        if job.execution.done:
+            self._finished(job, emits)
+        else:
+            self._emit(job, emits)
+            if channel == "shell" and job.execution.replied_at is not None:
+                job.timers.append(self.host.loop.call_at(job.execution.wake_at() or now, lambda: self._wake(job)))
+
+    def _wake(self, job: Job) -> None:
+        if self.current is job and not job.execution.done:
+            emits = job.execution.wake(time.monotonic())
+            if job.execution.done:
+                self._finished(job, emits)
+
+    def _finished(self, job: Job, emits: list[Emit]) -> None:
+        if job.execution.execution_count is not None:
+            self.execution_count = job.execution.execution_count
+        self.current = None
+        self._emit(job, emits)
+        self._next()
+
+    def _emit(self, job: Job, emits: list[Emit]) -> None:
+        execution = job.execution
+        for kind, fields in emits:
+            self.host.output(self, execution, kind, fields)
+        if execution.done:
+            for timer in job.timers:
+                timer.cancel()
+            job.timers.clear()
+            self.host.done(self, job)
+
+    # -- stopping --
+
+    def interrupt(self) -> list[str]:
+        """Interrupts what runs. Returns the execution's id, if there was one."""
+        job = self.current
+        if job is None:
+            return []
+        self._stop(job, "interrupted")
+        return [job.execution.id]
+
+    def cancel(self, execution_id: str) -> None:
+        """Takes it out of the queue, or stops it. Nothing happens where it has ended."""
+        for job in self.queue:
+            if job.execution.id == execution_id:
+                self.queue.remove(job)
+                job.execution.stop = "cancelled"
+                self._emit(job, job.execution.finish(time.monotonic()))
+                return
+        if self.current is not None and self.current.execution.id == execution_id:
+            self._stop(self.current, "cancelled")
+
+    def _stop(self, job: Job, why: str) -> None:
+        """Interrupts; if the kernel does not stop within the grace, restarts that kernel alone."""
+        if self.current is not job or job.execution.done or self.kernel is None:
+            return
+        if job.execution.stop is not None:
+            self.kernel.interrupt()
+            return
+        job.execution.stop = why
+        self.kernel.interrupt()
+        now = time.monotonic()
+        job.timers.append(self.host.loop.call_at(now + INTERRUPT_AGAIN_S, lambda: self._again(job)))
+        job.timers.append(self.host.loop.call_at(now + INTERRUPT_GRACE_S, lambda: self._escalate(job, why)))
+
+    def _again(self, job: Job) -> None:
+        if self.current is job and not job.execution.done and self.kernel is not None:
+            self.kernel.interrupt()
+
+    def _escalate(self, job: Job, why: str) -> None:
+        if self.current is not job or job.execution.done or self.kernel is None:
+            return
+        job.execution.restarted = True
+        reason = {"timeout": "it ran out of time", "interrupted": "it was interrupted", "cancelled": "it was cancelled"}[why]
+        self.kernel.kill(Death("restarted", message=f"the kernel was restarted: {reason} and did not stop within {INTERRUPT_GRACE_S:g} s"))
+
+    # -- questions --
+
+    def answer_input(self, job: Job, value: str) -> None:
+        if self.current is not job or not job.execution.waiting_for_input or job.input_request is None or self.kernel is None:
+            raise NotWaitingForInput("this execution is not waiting for input")
+        self.kernel.input_reply(value, job.input_request)
+        job.input_request, job.execution.waiting_for_input = None, False
+        self.host.emit(job.execution.id, "input_reply", {})
+
+    def ask(self, msg_type: str, content: dict[str, Any], answer: Callable[[dict[str, Any] | Exception], None]) -> None:
+        """Puts a question (complete, inspect, is_complete) to the kernel, started if need be. `answer` gets the reply's content or an error."""
+
+        def up(death: Death | None) -> None:
+            if death is not None:
+                answer(KernelStartFailed(death.message))
+                return
+            kernel = self.kernel
+            assert kernel is not None
+            timer = self.host.loop.call_later(ASK_TIMEOUT_S, lambda: give_up())
+            msg_id = kernel.ask(msg_type, content, lambda reply: (timer.cancel(), answer(reply))[1])
+
+            def give_up() -> None:
+                kernel.forget(msg_id)
+                answer(KernelUnresponsive(f"the kernel did not answer within {ASK_TIMEOUT_S:g} s; it may be busy with an execution"))
+
+        self.start(up)

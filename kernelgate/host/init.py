@@ -1,0 +1,270 @@
+"""Init: PID 1 of a sandbox.
+
+It forks the host and the kernels, reaps whatever ends, and starts a new host when the host dies. It has one thread and imports nothing that makes another, because only such
+a process may fork. It keeps what a new host must know of the running kernels (their `tag`) and the descriptor of each kernel's log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from kernelgate.host import channel
+
+#: A host that dies again and again is a bug that a new one does not cure; the session then ends with that reason.
+MAX_HOST_STARTS = 20
+
+
+@dataclass
+class Child:
+    """A kernel or command that was started for the host."""
+
+    tag: dict[str, Any]
+    log_fd: int
+
+
+class Init:
+    """The loop of PID 1. `become_host` and `become_user` drop the rights of a forked child to those of the host or of the session's code."""
+
+    def __init__(self, config: dict[str, Any], listener: socket.socket, *, become_host: Callable[[], None], become_user: Callable[[], None], oom_fd: int | None, oom_key: bytes) -> None:
+        self._config, self._listener = config, listener
+        self._become_host, self._become_user = become_host, become_user
+        self._children: dict[int, Child] = {}
+        self._host_pid = 0
+        self._host: socket.socket | None = None
+        self._host_starts = 0
+        self._oom_fd, self._oom_key = oom_fd, oom_key
+        self._oom_kills = self._count_oom()
+
+    def run(self) -> NoReturn:
+        """Serves until the host asks for the end, or SIGTERM."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: self._end())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._wake_fds = (wake_read, wake_write)
+        self._start_host()
+        while True:
+            poll = select.poll()
+            poll.register(wake_read, select.POLLIN)
+            if self._host is not None:
+                poll.register(self._host, select.POLLIN)
+            for fd, _ in poll.poll():
+                if fd == wake_read:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(wake_read, 4096)
+                elif self._host is not None and fd == self._host.fileno():
+                    self._serve()
+            self._reap()
+
+    # -- the host --
+
+    def _start_host(self) -> None:
+        from kernelgate.host import session  # imported by the zygote long before; named here to keep the layers apart
+
+        self._host_starts += 1
+        if self._host_starts > MAX_HOST_STARTS:
+            print("the session host died too often", file=sys.stderr)
+            self._end()
+        ours, theirs = channel.pair()
+        children = [{"pid": pid, "tag": child.tag} for pid, child in self._children.items()]
+        fds = [child.log_fd for child in self._children.values()]
+        pid = os.fork()
+        if pid == 0:
+            self._in_child()
+            ours.close()
+            try:
+                self._become_host()
+                session.run(self._config, self._listener, theirs, children, fds)
+            finally:
+                os._exit(1)
+        theirs.close()
+        self._host_pid, self._host = pid, ours
+
+    def _serve(self) -> None:
+        assert self._host is not None
+        try:
+            message, fds = channel.receive(self._host)
+        except (OSError, ValueError):
+            message, fds = None, []
+        for fd in fds:
+            os.close(fd)
+        if message is None:
+            # The host closed its end; its death is seen by _reap, which starts the next.
+            self._host.close()
+            self._host = None
+            return
+        match message.get("op"):
+            case "spawn":
+                self._spawn(message)
+            case "signal":
+                self._signal(message["pid"], message["signal"])
+            case "shutdown":
+                self._end()
+
+    def _tell(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        if self._host is not None:
+            with contextlib.suppress(OSError):
+                channel.send(self._host, message, fds)
+
+    # -- processes --
+
+    def _spawn(self, message: dict[str, Any]) -> None:
+        log_read, log_write = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid = os.fork()
+        except OSError as exc:
+            os.close(log_read)
+            os.close(log_write)
+            self._tell({"event": "spawned", "id": message["id"], "pid": -(exc.errno or errno.EAGAIN)})
+            return
+        if pid == 0:
+            status = 127
+            try:
+                self._in_child()
+                status = self._become_kernel(message, log_write)
+            except BaseException as exc:  # noqa: BLE001 - whatever it is, it must be said and must not go on as init
+                os.write(2, f"{type(exc).__name__}: {exc}\n".encode())
+            finally:
+                os._exit(status)
+        os.close(log_write)
+        self._children[pid] = Child(message["tag"], log_read)
+        self._tell({"event": "spawned", "id": message["id"], "pid": pid}, (log_read,))
+
+    def _in_child(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        for fd in self._wake_fds:
+            os.close(fd)
+
+    def _become_kernel(self, message: dict[str, Any], log_fd: int) -> int:
+        """In the child: the session's user, a process group of its own, and then the kernel."""
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log_fd, 1)
+        os.dup2(log_fd, 2)
+        os.closerange(3, _highest_fd() + 1)
+        os.umask(0o022)
+        env = {str(name): str(value) for name, value in message["env"].items()}
+        self._become_user()
+        os.chdir(message["cwd"])
+        fork = message.get("fork")
+        if not fork:
+            os.execvpe(message["argv"][0], message["argv"], env)
+        # For programs the environment is what execve got; for a forked one it must be replaced by hand, libc's copy included.
+        os.environ.clear()
+        os.environ.update(env)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.argv = message["argv"][:]
+        sys.stdin = os.fdopen(0, "r", closefd=False)
+        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        gc.enable()
+        module, _, function = fork.partition(":")
+        getattr(importlib.import_module(module), function)(message["connection_file"])
+        return 0
+
+    def _signal(self, pid: int, number: int) -> None:
+        """To the process and its group, where it is one that init started for the host."""
+        if pid in self._children:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, number)
+            if number == signal.SIGKILL:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._host_pid:
+                self._host_pid = 0
+                if self._host is not None:
+                    self._host.close()
+                    self._host = None
+                if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+                    self._end()
+                # A second between starts from the third on: a host that cannot start must not burn a core.
+                if self._host_starts > 2:
+                    time.sleep(1)
+                self._start_host()
+                continue
+            child = self._children.pop(pid, None)
+            if child is not None:
+                os.close(child.log_fd)
+                # What is left of its group (workers of a kernel that was killed) has no one to look after it.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+                killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+                self._tell({"event": "exited", "pid": pid, "status": os.waitstatus_to_exitcode(status), "oom": killed and self._was_oom()})
+
+    # -- out of memory --
+
+    def _count_oom(self) -> int:
+        if self._oom_fd is None:
+            return 0
+        for line in os.pread(self._oom_fd, 4096, 0).splitlines():
+            name, _, value = line.partition(b" ")
+            if name == self._oom_key:
+                return int(value)
+        return 0
+
+    def _was_oom(self) -> bool:
+        before, self._oom_kills = self._oom_kills, self._count_oom()
+        return self._oom_kills > before
+
+    # -- the end --
+
+    def _end(self) -> NoReturn:
+        """Ends everything. As PID 1 of a namespace the kernel does it when init goes; without one, init ends what it started and what was left to it."""
+        if os.getpid() != 1:
+            _end_descendants()
+        os._exit(0)
+
+
+def _highest_fd() -> int:
+    return max((int(name) for name in os.listdir("/proc/self/fd")), default=3)
+
+
+def _end_descendants() -> None:
+    """Kills every process below this one. Orphans come to it (it is a subreaper), so it looks again until none is left."""
+    me = os.getpid()
+    while True:
+        parents = {}
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    with open(f"/proc/{name}/stat", "rb") as file:
+                        parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+        below = {pid for pid, parent in parents.items() if parent == me}
+        while True:
+            more = {pid for pid, parent in parents.items() if parent in below} - below
+            if not more:
+                break
+            below |= more
+        if not below:
+            return
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)

@@ -1,0 +1,143 @@
+"""The journal: an append-only file of events, and the index that finds an execution in it.
+
+Events are numbered when they are appended and written by `flush` in one write; only what was written is sent on. What a process wrote survives its death, so the journal
+needs no fsync to outlive kill -9 of any process; a power failure may take the last seconds. A torn last line, left by a full disk or a crash, is cut off at open.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kernelgate.protocol import event as events
+
+CHUNK_BYTES = 256 * 1024
+_CHECKPOINT_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class Span:
+    """Where an execution's events are: bytes from `start` to `end`, other executions' lines in between."""
+
+    start: int
+    end: int
+    last_seq: int
+    ended: bool = False
+    summary: dict[str, Any] | None = None
+
+
+class Journal:
+    """One session's journal, open for appending and reading. Raises OSError where the file cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.size = os.fstat(self._fd).st_size
+        self.last_seq = 0
+        self.spans: dict[str, Span] = {}
+        self._checkpoints: list[tuple[int, int]] = []  # (seq, offset), every _CHECKPOINT_BYTES
+        self._pending: list[tuple[bytes, str | None, str, int]] = []
+        if self.size:
+            self._recover()
+
+    def _recover(self) -> None:
+        end = 0
+        for offset, line in self._lines(0, self.size):
+            try:
+                record = events.decode(line)
+            except ValueError:
+                break
+            end = offset + len(line)
+            self._index(offset, line, record["execution_id"], record["type"], record["seq"])
+        if end != self.size:
+            os.ftruncate(self._fd, end)
+            self.size = end
+
+    def _index(self, offset: int, line: bytes, execution_id: str | None, kind: str, seq: int) -> None:
+        if not self._checkpoints or offset - self._checkpoints[-1][1] >= _CHECKPOINT_BYTES:
+            self._checkpoints.append((seq, offset))
+        self.last_seq = seq
+        if execution_id is None:
+            return
+        span = self.spans.get(execution_id)
+        if span is None:
+            span = self.spans[execution_id] = Span(offset, offset, seq)
+        span.end, span.last_seq = offset + len(line), seq
+        if kind == "end":
+            span.ended = True
+
+    def append(self, execution_id: str | None, kind: str, fields: dict[str, Any]) -> int:
+        """Numbers an event and holds it for the next flush. Returns its sequence number."""
+        seq = self.last_seq + len(self._pending) + 1
+        self._pending.append((events.encode(seq, execution_id, kind, time.time(), fields), execution_id, kind, seq))
+        return seq
+
+    def flush(self) -> bool:
+        """Writes what was appended. Returns whether there was anything.
+
+        Raises:
+            OSError: the disk is full or gone; what was not written stays pending, and a half-written line is taken back.
+        """
+        if not self._pending:
+            return False
+        data = memoryview(b"".join(line for line, *_ in self._pending))
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+        except OSError:
+            os.ftruncate(self._fd, self.size)
+            raise
+        pending, self._pending = self._pending, []
+        for line, execution_id, kind, seq in pending:
+            self._index(self.size, line, execution_id, kind, seq)
+            self.size += len(line)
+        return True
+
+    def read(self, offset: int, end: int) -> bytes:
+        """Whole lines from `offset`, about CHUNK_BYTES of them (one line at least), none beyond `end`."""
+        wanted = CHUNK_BYTES
+        while True:
+            data = os.pread(self._fd, min(wanted, end - offset), offset)
+            if len(data) >= end - offset or not data:
+                return data
+            cut = data.rfind(b"\n") + 1
+            if cut:
+                return data[:cut]
+            wanted *= 4
+
+    def _lines(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        offset = start
+        while offset < end:
+            data = self.read(offset, end)
+            for line in data.splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    return
+                yield offset, line
+                offset += len(line)
+            if not data:
+                return
+
+    def offset_after(self, seq: int) -> int:
+        """Where to begin reading to see every event after `seq` (earlier ones may come first)."""
+        at = bisect_right(self._checkpoints, (seq, self.size)) - 1
+        return self._checkpoints[at][1] if at >= 0 else 0
+
+    def execution(self, execution_id: str) -> Iterator[events.Event]:
+        """The written events of one execution, in order."""
+        span = self.spans[execution_id]
+        mark = events.marker(execution_id)
+        for _, line in self._lines(span.start, span.end):
+            if events.belongs(line, mark):
+                yield events.decode(line)
+
+    def all(self) -> Iterator[events.Event]:
+        for _, line in self._lines(0, self.size):
+            yield events.decode(line)
+
+    def close(self) -> None:
+        os.close(self._fd)

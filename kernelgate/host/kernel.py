@@ -1,0 +1,359 @@
+"""One kernel process as the host sees it: its sockets, its readiness, its death."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import secrets
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import zmq
+
+from kernelgate.errors import RemoteProtocolError
+from kernelgate.protocol.execution import Death
+from kernelgate.protocol.jupyter import Message, Wire
+
+if TYPE_CHECKING:
+    from kernelgate.host.loop import Loop, Timer
+
+log = logging.getLogger(__name__)
+
+CHANNELS = ("shell", "iopub", "stdin", "control")
+#: Kernels inside a sandbox listen on its own loopback, above the ports the system gives out by itself (32768 to 60999).
+FIRST_PORT = 61000
+#: A kernel that has not answered by then is not going to; R takes 0.5 s, Java 1 s, and twenty times that on a loaded machine.
+START_TIMEOUT_S = 60.0
+_NUDGE_S = 0.2
+#: After its process is gone, what a kernel had sent is still on its way through ZeroMQ for a moment.
+DRAIN_S = 0.1
+_LOG_BYTES = 8 * 1024
+
+
+class Spawner(Protocol):
+    """What a kernel needs of init."""
+
+    def spawn(self, request: dict[str, Any], on_spawned: Callable[[int, int], None], on_exit: Callable[[int, bool], None]) -> None: ...
+    def signal(self, pid: int, number: int) -> None: ...
+
+
+class Kernel:
+    """A kernel, from the request to start it until its end.
+
+    `on_message(channel, message)`, `on_ready()` and `on_death(death)` are called from the loop; on_death once, last, and after every message that had arrived.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        zmq_context: zmq.Context[zmq.Socket[bytes]],
+        *,
+        name: str,
+        spec: dict[str, Any],
+        connection: dict[str, Any],
+        on_message: Callable[[str, Message], None],
+        on_ready: Callable[[], None],
+        on_death: Callable[[Death], None],
+    ) -> None:
+        self.name = name
+        self.spec = spec
+        self.connection = connection
+        self.pid: int | None = None
+        self.ready = False
+        self.dead = False
+        self.execution_state = "starting"
+        self._loop = loop
+        self._zmq = zmq_context
+        self._on_message, self._on_ready, self._on_death = on_message, on_ready, on_death
+        # The same for every host of this kernel: a successor is the same peer to the kernel, and gets the replies to its predecessor's requests.
+        self.wire = Wire(connection["key"], f"kg-{name}")
+        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._log = deque[bytes](maxlen=64)
+        self._log_fd: int | None = None
+        self._nudges: set[str] = set()
+        self._replied = self._heard = False
+        self._timer: Timer | None = None
+        self._give_up_at = 0.0
+        self._spawner: Spawner | None = None
+        self._death: Death | None = None
+        self._waiting: dict[str, Callable[[dict[str, Any]], None]] = {}
+
+    # -- start --
+
+    def start(self, spawner: Spawner, *, env: dict[str, str], cwd: str, connection_file: Path, tag: dict[str, Any]) -> None:
+        """Asks init for the process and waits for it to answer on both sockets."""
+        connection_file.write_text(json.dumps(self.connection))
+        connection_file.chmod(0o644)
+        argv = [part.replace("{connection_file}", str(connection_file)).replace("{resource_dir}", self.spec["resource_dir"]) for part in self.spec["argv"]]
+        self._spawner = spawner
+        self._connect()
+        self._give_up_at = time.monotonic() + START_TIMEOUT_S
+        spawner.spawn(
+            {"fork": self.spec.get("fork"), "argv": argv, "connection_file": str(connection_file), "env": {**self.spec.get("env", {}), **env}, "cwd": cwd, "tag": tag},
+            self._spawned,
+            self.exited,
+        )
+
+    def adopt(self, spawner: Spawner, pid: int, log_fd: int) -> None:
+        """Takes over a running kernel from a host that died."""
+        self._spawner = spawner
+        self._connect()
+        self._give_up_at = math.inf  # it may be busy for hours before it answers
+        self._spawned(pid, log_fd)
+
+    def _spawned(self, pid: int, log_fd: int) -> None:
+        if pid <= 0:
+            self._die(Death("start_failed", message=f"the kernel could not be started: {os.strerror(-pid) if pid else 'no process'}"))
+            return
+        self.pid = pid
+        os.set_blocking(log_fd, False)
+        self._log_fd = log_fd
+        self._loop.add_reader(log_fd, self._read_log)
+        if self._death is not None:
+            self.kill()
+            return
+        self._nudge()
+
+    def _connect(self) -> None:
+        for number, channel in enumerate(CHANNELS):
+            kind = zmq.SUB if channel == "iopub" else zmq.DEALER
+            sock = self._zmq.socket(kind)
+            sock.linger = 0
+            # The default of 100 ms is what makes most clients slow to see a kernel that has just begun to listen.
+            sock.setsockopt(zmq.RECONNECT_IVL, 3)
+            sock.setsockopt(zmq.RECONNECT_IVL_MAX, 50)
+            # 0: no limit. A full SUB queue drops messages without a word; output is bounded by the execution's limits instead.
+            sock.setsockopt(zmq.RCVHWM, 0)
+            sock.setsockopt(zmq.SNDHWM, 0)
+            if kind == zmq.SUB:
+                sock.subscribe(b"")
+            else:
+                sock.setsockopt(zmq.IDENTITY, self.wire.session.encode())
+            sock.connect(self._address(channel))
+            self._sockets[channel] = sock
+            self._loop.add_reader(sock, lambda channel=channel, sock=sock: self._receive(channel, sock))
+
+    def _address(self, channel: str) -> str:
+        ip, port = self.connection["ip"], self.connection[f"{channel}_port"]
+        return f"tcp://{ip}:{port}" if self.connection["transport"] == "tcp" else f"ipc://{ip}-{port}"
+
+    def _nudge(self) -> None:
+        """Asks until the kernel has answered and been heard on iopub: a subscription joins late, and what was published before is lost."""
+        if self.dead or self.ready:
+            return
+        if time.monotonic() > self._give_up_at:
+            self._death = Death("start_failed", message=f"the kernel did not answer within {START_TIMEOUT_S:g} s{self._log_tail()}")
+            self.kill()
+            return
+        if not self._nudges or self._replied:
+            self._nudges.add(self._send("shell", "kernel_info_request", {}, tag="nudge"))
+        self._timer = self._loop.call_later(_NUDGE_S, self._nudge)
+
+    # -- messages --
+
+    def _send(self, channel: str, msg_type: str, content: dict[str, Any], *, tag: str, metadata: dict[str, Any] | None = None, parent: dict[str, Any] | None = None) -> str:
+        msg_id = self.wire.new_id(tag)
+        self._sockets[channel].send_multipart(self.wire.encode(msg_type, content, msg_id=msg_id, metadata=metadata, parent_header=parent))
+        return msg_id
+
+    def execute(self, execution_id: str, code: str, *, allow_stdin: bool, env: dict[str, str]) -> str:
+        """Sends an execute_request. Its message id names the execution."""
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": allow_stdin, "stop_on_error": False}
+        return self._send("shell", "execute_request", content, tag=execution_id, metadata={"kernelgate": {"env": env}} if env else None)
+
+    def input_reply(self, value: str, request: dict[str, Any]) -> None:
+        self._send("stdin", "input_reply", {"value": value, "status": "ok"}, tag="stdin", parent=request)
+
+    def ask(self, msg_type: str, content: dict[str, Any], answer: Callable[[dict[str, Any]], None]) -> str:
+        """A request on the shell channel whose reply's content goes to `answer`; `forget` it when it is no longer wanted."""
+        msg_id = self._send("shell", msg_type, content, tag="ask")
+        self._waiting[msg_id] = answer
+        return msg_id
+
+    def forget(self, msg_id: str) -> None:
+        self._waiting.pop(msg_id, None)
+
+    def execution_of(self, parent_id: str) -> str | None:
+        """The execution that a parent message id belongs to, if it is one of this kernel's client."""
+        session, _, rest = parent_id.partition(":")
+        if session != self.wire.session:
+            return None
+        name, _, _ = rest.rpartition(":")
+        return name if name not in ("nudge", "ask", "stdin", "interrupt", "shutdown", "") else None
+
+    def _receive(self, channel: str, sock: zmq.Socket[bytes]) -> None:
+        # A bounded number a turn, so that a kernel that floods does not keep the loop from the others.
+        for _ in range(64):
+            if self.dead:
+                return
+            try:
+                frames = sock.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = self.wire.decode(frames)
+            except RemoteProtocolError as exc:
+                log.warning("kernel %s: %s", self.name, exc.detail)
+                continue
+            self._dispatch(channel, message)
+
+    def _dispatch(self, channel: str, message: Message) -> None:
+        if channel == "iopub":
+            if message.msg_type == "status":
+                self.execution_state = str(message.content.get("execution_state"))
+            if not self.ready and message.parent_id in self._nudges:
+                self._heard = True
+                self._check_ready()
+                return
+        elif channel == "shell":
+            if message.parent_id in self._nudges:
+                self._replied = True
+                self._check_ready()
+                return
+            answer = self._waiting.pop(message.parent_id, None)
+            if answer is not None:
+                answer(message.content)
+                return
+        self._on_message(channel, message)
+
+    def _check_ready(self) -> None:
+        if self._replied and self._heard and not self.ready:
+            self.ready = True
+            if self._timer:
+                self._timer.cancel()
+            self._on_ready()
+
+    # -- control --
+
+    def interrupt(self) -> None:
+        """Asks the kernel to stop what it runs, the way its kernelspec says."""
+        if self.dead or self.pid is None:
+            return
+        if self.spec.get("interrupt_mode") == "message":
+            self._send("control", "interrupt_request", {}, tag="interrupt")
+            return
+        assert self._spawner is not None
+        self._spawner.signal(self.pid, signal.SIGINT)
+        # ipykernel waiting in `await` notices the signal only at the next message on the shell channel.
+        self._send("shell", "kernel_info_request", {}, tag="interrupt")
+
+    def kill(self, death: Death | None = None) -> None:
+        """Ends the process and its group at once. `death` is what on_death will say."""
+        self._death = self._death or death
+        if self.pid is None or self.dead:
+            return
+        assert self._spawner is not None
+        self._spawner.signal(self.pid, signal.SIGKILL)
+
+    def exited(self, status: int, oom: bool) -> None:
+        """The process is gone. What it had sent is read first."""
+        if self._death is None or self._death.reason == "start_failed":
+            self._death = self._death or self._explain(status, oom)
+        death = self._death
+        self._loop.call_later(DRAIN_S, lambda: self._die(death))
+
+    def _explain(self, status: int, oom: bool) -> Death:
+        if oom:
+            return Death("out_of_memory", signal="SIGKILL", message="the kernel was ended because the session used more memory than it may")
+        where = "" if self.ready else " before it was ready"
+        tail = "" if self.ready else self._log_tail()
+        reason = "exited" if status >= 0 else "signalled"
+        if not self.ready:
+            reason = "start_failed"
+        if status >= 0:
+            return Death(reason, exit_code=status, message=f"the kernel exited with status {status}{where}{tail}")
+        name = _signal_name(-status)
+        return Death(reason, signal=name, message=f"the kernel was ended by {name}{where}{tail}")
+
+    def _die(self, death: Death) -> None:
+        if self.dead:
+            return
+        for channel, sock in self._sockets.items():
+            self._receive_all(channel, sock)
+        self.dead = True
+        self.execution_state = "dead"
+        self.close()
+        for answer in list(self._waiting.values()):
+            answer({"status": "error", "ename": "KernelDied", "evalue": death.message})
+        self._waiting.clear()
+        self._on_death(death)
+
+    def _receive_all(self, channel: str, sock: zmq.Socket[bytes]) -> None:
+        while sock.poll(0):
+            self._receive(channel, sock)
+
+    def close(self) -> None:
+        """Lets go of the sockets; the process is not touched."""
+        if self._timer:
+            self._timer.cancel()
+        for sock in self._sockets.values():
+            self._loop.remove_reader(sock)
+            sock.close()
+        self._sockets.clear()
+        if self._log_fd is not None:
+            self._read_log()
+        if self._log_fd is not None:
+            self._loop.remove_reader(self._log_fd)
+            os.close(self._log_fd)
+            self._log_fd = None
+
+    # -- what it says on its own stdout and stderr: kept for when it cannot start --
+
+    def _read_log(self) -> None:
+        assert self._log_fd is not None
+        try:
+            data = os.read(self._log_fd, 64 * 1024)
+        except BlockingIOError:
+            return
+        if data:
+            self._log.append(data[-_LOG_BYTES:])
+        else:
+            self._loop.remove_reader(self._log_fd)
+            os.close(self._log_fd)
+            self._log_fd = None
+
+    def _log_tail(self) -> str:
+        if self._log_fd is not None:
+            self._read_log()
+        text = b"".join(self._log)[-2048:].decode("utf-8", "replace").strip()
+        return f"; it said: {text}" if text else ""
+
+
+def new_connection(spec: dict[str, Any], *, number: int, isolated: bool, directory: Path, name: str) -> dict[str, Any]:
+    """What goes into a connection file.
+
+    In a sandbox every kernel has five ports of the sandbox's own loopback, so nothing can collide; without one, unix sockets where the kernel can, else ports that are free now.
+    """
+    base: dict[str, Any] = {"key": secrets.token_hex(32), "signature_scheme": "hmac-sha256", "kernel_name": spec.get("language", "")}
+    ports = [f"{channel}_port" for channel in ("shell", "iopub", "stdin", "control", "hb")]
+    if isolated:
+        first = FIRST_PORT + (number * 5) % 4500
+        return {**base, "transport": "tcp", "ip": "127.0.0.1", **{port: first + i for i, port in enumerate(ports)}}
+    if spec.get("transport") == "ipc":
+        return {**base, "transport": "ipc", "ip": str(directory / name), **{port: i + 1 for i, port in enumerate(ports)}}
+    return {**base, "transport": "tcp", "ip": "127.0.0.1", **dict(zip(ports, _free_ports(5), strict=True))}
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,222 @@
+"""The host's end of the link: requests from the gateway, answers and streams to it.
+
+A stream is a place in the journal. It is read on when its connection can take more, so a slow reader costs nothing but its socket's buffer, however far behind it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from kernelgate.errors import KernelgateError, RemoteProtocolError
+from kernelgate.host.journal import Journal
+from kernelgate.host.loop import Loop
+from kernelgate.link import frame
+from kernelgate.protocol import event as events
+
+log = logging.getLogger(__name__)
+
+#: Connections of gateways to one session; beyond it new ones wait in the listen queue.
+MAX_CONNECTIONS = 512
+
+
+class Request:
+    """One request: its fields, its body, and the one answer it gets."""
+
+    __slots__ = ("_answered", "body", "connection", "fields")
+
+    def __init__(self, connection: Connection, fields: dict[str, Any], body: bytes) -> None:
+        self.connection, self.fields, self.body = connection, fields, body
+        self._answered = False
+
+    def reply(self, value: dict[str, Any], body: bytes = b"") -> None:
+        self._answer({"ok": value, "end": True}, body)
+
+    def fail(self, error: KernelgateError) -> None:
+        self._answer({"error": {"code": error.code, "message": error.detail, "details": error.details}, "end": True}, b"")
+
+    def _answer(self, header: dict[str, Any], body: bytes) -> None:
+        if self._answered:
+            return
+        self._answered = True
+        self.connection.finish(header, body)
+
+
+class Connection:
+    """One connection: at most one request under way, what is still to be written, and perhaps a stream."""
+
+    def __init__(self, server: Server, sock: socket.socket) -> None:
+        self.server, self.sock = server, sock
+        self.fd = sock.fileno()
+        self.closed = False
+        self.busy = False
+        self._decoder = frame.Decoder()
+        self._out: list[memoryview] = []
+        self.cursor: Cursor | None = None
+        server.loop.add_reader(self.fd, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = self.sock.recv(256 * 1024)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        try:
+            frames = self._decoder.feed(data)
+            if len(frames) > 1 or (frames and self.busy):
+                raise RemoteProtocolError("a request before the last one was answered")
+        except RemoteProtocolError as exc:
+            log.error("the gateway sent nonsense: %s", exc.detail)
+            self.close()
+            return
+        for fields, body in frames:
+            self.busy = True
+            request = Request(self, fields, body)
+            try:
+                self.server.handle(request)
+            except KernelgateError as exc:
+                request.fail(exc)
+            except Exception as exc:  # the request boundary: a bug fails this request, not the session
+                log.exception("a request failed")
+                request.fail(KernelgateError(f"{type(exc).__name__}: {exc}"))
+
+    def write(self, header: dict[str, Any], body: bytes = b"") -> None:
+        if self.closed:
+            return
+        self._out.append(memoryview(frame.encode(header, body)))
+        self._push()
+
+    def finish(self, header: dict[str, Any], body: bytes = b"") -> None:
+        """The last frame of an answer; the connection is free for the next request."""
+        self.busy = False
+        self.cursor = None
+        self.write(header, body)
+
+    @property
+    def writable(self) -> bool:
+        return not self._out and not self.closed
+
+    def _push(self) -> None:
+        try:
+            while self._out:
+                sent = self.sock.send(self._out[0])
+                if sent == len(self._out[0]):
+                    self._out.pop(0)
+                else:
+                    self._out[0] = self._out[0][sent:]
+        except (BlockingIOError, InterruptedError):
+            self.server.loop.add_writer(self.fd, self._writable)
+        except OSError:
+            self.close()
+
+    def _writable(self) -> None:
+        self.server.loop.remove_writer(self.fd)
+        self._push()
+        if self.cursor is not None and self.writable:
+            self.cursor.advance()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.cursor = None
+        self._out.clear()
+        self.server.loop.remove_reader(self.fd)
+        self.server.loop.remove_writer(self.fd)
+        self.sock.close()
+        self.server.forget(self)
+
+
+class Cursor:
+    """A stream's place in the journal: the events of one execution, or all, after a sequence number."""
+
+    def __init__(self, journal: Journal, connection: Connection, execution_id: str | None, after: int, *, follow: bool) -> None:
+        self._journal, self._connection = journal, connection
+        self._execution_id, self._after, self._follow = execution_id, after, follow
+        self._mark = events.marker(execution_id) if execution_id is not None else b""
+        self._offset = journal.offset_after(after)
+        if execution_id is not None and (span := journal.spans.get(execution_id)):
+            self._offset = max(self._offset, span.start)
+
+    def advance(self) -> None:
+        """Sends what there is and the connection can take. Ends the stream at the end of its execution."""
+        journal, connection = self._journal, self._connection
+        span = journal.spans.get(self._execution_id) if self._execution_id is not None else None
+        while connection.writable and connection.cursor is self:
+            end = journal.size if span is None else min(span.end, journal.size)
+            if self._offset >= end:
+                if (span is not None and span.ended) or not self._follow:
+                    connection.finish({"end": True})
+                elif span is not None:
+                    self._offset = journal.size  # what lies between is of others
+                return
+            data = journal.read(self._offset, end)
+            self._offset += len(data)
+            picked = self._pick(data)
+            if picked:
+                connection.write({"events": True}, picked)
+
+    def _pick(self, data: bytes) -> bytes:
+        if self._execution_id is None and self._after == 0:
+            return data
+        mark, after = self._mark, self._after
+        return b"".join(line for line in data.splitlines(keepends=True) if (not mark or events.belongs(line, mark)) and (after == 0 or events.seq_of(line) > after))
+
+
+class Server:
+    """Listens on the session's socket. `handle(request)` is called for each request and may raise KernelgateError."""
+
+    def __init__(self, loop: Loop, listener: socket.socket, journal: Journal, handle: Callable[[Request], None]) -> None:
+        self.loop, self.handle = loop, handle
+        self._listener, self._journal = listener, journal
+        self._connections: set[Connection] = set()
+        self._streams: dict[Connection, Cursor] = {}
+        self._waiting: dict[str, list[tuple[Connection, Callable[[], None]]]] = {}
+        listener.setblocking(False)
+        loop.add_reader(listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            sock, _ = self._listener.accept()
+            sock.setblocking(False)
+            self._connections.add(Connection(self, sock))
+            if len(self._connections) >= MAX_CONNECTIONS:
+                self.loop.remove_reader(self._listener.fileno())
+
+    def forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._streams.pop(connection, None)
+        if len(self._connections) == MAX_CONNECTIONS - 1:
+            self.loop.add_reader(self._listener.fileno(), self._accept)
+
+    def stream(self, request: Request, execution_id: str | None, after: int, *, follow: bool = True) -> None:
+        """Answers with the events after `after`, as they come; ends with the execution's end."""
+        connection = request.connection
+        cursor = connection.cursor = Cursor(self._journal, connection, execution_id, after, follow=follow)
+        self._streams[connection] = cursor
+        cursor.advance()
+        if connection.cursor is not cursor:
+            self._streams.pop(connection, None)
+
+    def when_ended(self, execution_id: str, request: Request, answer: Callable[[], None]) -> None:
+        """Calls `answer` when the end of the execution is in the journal, if its connection is still there."""
+        self._waiting.setdefault(execution_id, []).append((request.connection, answer))
+
+    def advance(self) -> None:
+        """After a flush: moves the streams on and answers those who wait for an end."""
+        for connection, cursor in list(self._streams.items()):
+            if connection.cursor is not cursor:
+                del self._streams[connection]
+            elif connection.writable:
+                cursor.advance()
+        for execution_id in [name for name in self._waiting if (span := self._journal.spans.get(name)) and span.ended]:
+            for connection, answer in self._waiting.pop(execution_id):
+                if not connection.closed:
+                    answer()

@@ -1,0 +1,447 @@
+"""The session host: contexts, executions and the journal of one session, and the requests the gateway makes of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import zmq
+
+from kernelgate import ids
+from kernelgate.errors import ContextNotFound, ExecutionConflict, ExecutionNotFound, InvalidRequest, KernelgateError, KernelStartFailed, SessionClosed
+from kernelgate.host import channel
+from kernelgate.host.context import Context, Job
+from kernelgate.host.journal import Journal
+from kernelgate.host.loop import Loop
+from kernelgate.host.server import Request, Server
+from kernelgate.host.spool import Spool
+from kernelgate.protocol.event import decode
+from kernelgate.protocol.execution import Death, Execution, Limits
+from kernelgate.protocol.jupyter import Message
+from kernelgate.protocol.result import Fold
+
+log = logging.getLogger(__name__)
+
+MAX_CONTEXTS = 64
+#: Ended executions that may still get late output, and displays that may still be updated.
+_REMEMBERED = 1024
+#: A full disk is tried again this often; meanwhile kernels are not read, so they wait and nothing is lost.
+_RETRY_WRITE_S = 0.5
+
+
+class InitClient:
+    """The host's end of the socket to init: asks for processes and hears of their end."""
+
+    def __init__(self, loop: Loop, sock: socket.socket) -> None:
+        self._sock = sock
+        self._number = 0
+        self._spawned: dict[int, Callable[[int, int], None]] = {}
+        self._exits: dict[int, Callable[[int, bool], None]] = {}
+        self._starting: dict[int, Callable[[int, bool], None]] = {}
+        loop.add_reader(sock.fileno(), self._read)
+
+    def spawn(self, request: dict[str, Any], on_spawned: Callable[[int, int], None], on_exit: Callable[[int, bool], None]) -> None:
+        self._number += 1
+        self._spawned[self._number] = on_spawned
+        self._starting[self._number] = on_exit
+        channel.send(self._sock, {"op": "spawn", "id": self._number, **request})
+
+    def watch(self, pid: int, on_exit: Callable[[int, bool], None]) -> None:
+        self._exits[pid] = on_exit
+
+    def signal(self, pid: int, number: int) -> None:
+        channel.send(self._sock, {"op": "signal", "pid": pid, "signal": int(number)})
+
+    def shutdown(self) -> None:
+        channel.send(self._sock, {"op": "shutdown"})
+
+    def _read(self) -> None:
+        message, fds = channel.receive(self._sock)
+        if message is None:
+            os._exit(0)  # init is gone, and with it the sandbox
+        match message["event"]:
+            case "spawned":
+                pid, on_exit = message["pid"], self._starting.pop(message["id"])
+                if pid > 0:
+                    self._exits[pid] = on_exit
+                self._spawned.pop(message["id"])(pid, fds[0] if fds else -1)
+            case "exited":
+                on_exited = self._exits.pop(message["pid"], None)
+                if on_exited:
+                    on_exited(message["status"], message["oom"])
+
+
+class SessionHost:
+    """One session. `config` comes from the gateway through the zygote: session_id, isolated, base_env, cwd, directories."""
+
+    def __init__(self, config: dict[str, Any], listener: socket.socket, init: socket.socket) -> None:
+        self.config = config
+        self.env: dict[str, str] = {}
+        self.loop = Loop()
+        self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self.init = InitClient(self.loop, init)
+        self.kernels_dir = Path(config["kernels_dir"])
+        self.spool = Spool(Path(config["spool_dir"]))
+        self.journal = Journal(Path(config["journal"]))
+        self.contexts: dict[str, Context] = {}
+        self.jobs: dict[str, tuple[Context, Job]] = {}
+        self.last_activity = time.time()
+        self._late: OrderedDict[str, Execution] = OrderedDict()
+        self._displays: OrderedDict[tuple[str, str], list[Execution]] = OrderedDict()
+        self._kernel_number = config.get("first_kernel_number", 0)
+        self._retry_at = 0.0
+        self.server = Server(self.loop, listener, self.journal, self._handle)
+        self.loop.before_wait = self._flush
+
+    # -- events --
+
+    def emit(self, execution_id: str | None, kind: str, fields: dict[str, Any]) -> None:
+        self.journal.append(execution_id, kind, fields)
+
+    def output(self, context: Context, execution: Execution, kind: str, fields: dict[str, Any]) -> None:
+        """An event of an execution. An update of a display goes to every execution that showed it, as it does in a notebook."""
+        if kind == "update":
+            key = (context.id, fields["display_id"])
+            for owner in self._displays.get(key, []):
+                if owner is not execution:
+                    self.emit(owner.id, kind, {**fields, "late": True} if owner.done else fields)
+        elif kind == "result" and (display_id := fields.get("display_id")):
+            owners = self._displays.setdefault((context.id, display_id), [])
+            if execution not in owners:
+                owners.append(execution)
+            while len(self._displays) > _REMEMBERED:
+                self._displays.popitem(last=False)
+        self.emit(execution.id, kind, fields)
+
+    def late(self, context: Context, execution_id: str, on: str, message: Message, now: float) -> None:
+        """Output of an execution that has ended (or, after a host died, of one it no longer knows)."""
+        execution = self._late.get(execution_id)
+        if execution is None:
+            if execution_id not in self.journal.spans:
+                return
+            execution = self._late[execution_id] = Execution(execution_id, context.id, done=True)
+        for kind, fields in execution.message(on, message, now):
+            self.output(context, execution, kind, fields)
+
+    def done(self, context: Context, job: Job) -> None:
+        self.jobs.pop(job.execution.id, None)
+        self.spool.remove(job.execution.id)
+        self._late[job.execution.id] = job.execution
+        while len(self._late) > _REMEMBERED:
+            self._late.popitem(last=False)
+        self.last_activity = time.time()
+
+    def _flush(self) -> None:
+        if time.monotonic() < self._retry_at:
+            return
+        try:
+            if self.journal.flush():
+                self.server.advance()
+        except OSError as exc:
+            log.error("the journal cannot be written: %s", exc)
+            self._retry_at = time.monotonic() + _RETRY_WRITE_S
+            self.loop.call_later(_RETRY_WRITE_S, lambda: None)
+
+    def next_kernel_number(self) -> int:
+        self._kernel_number += 1
+        return self._kernel_number
+
+    # -- taking over from a host that died --
+
+    def recover(self, children: list[dict[str, Any]], fds: list[int]) -> None:
+        """Continues the session of a dead host: its kernels, the executions it had sent, the ones it had not."""
+        if not self.journal.size and not children:
+            return
+        self._kernel_number = 1 + max((child["tag"]["kernel"].get("number", 0) for child in children), default=int(time.time()) % 500)
+        for child, fd in zip(children, fds, strict=True):
+            tag = child["tag"]
+            context = self.contexts[tag["context"]["id"]] = Context(self, **tag["context"])
+            context.adopt(tag["kernel"], child["pid"], fd)
+            assert context.kernel is not None
+            self.init.watch(child["pid"], context.kernel.exited)
+        for request, was_sent in self.spool.recover():
+            execution_id = request["execution_id"]
+            span = self.journal.spans.get(execution_id)
+            if span is None or span.ended:
+                self.spool.remove(execution_id)
+                continue
+            context = self.contexts.get(request["context_tag"]["id"]) or self._add_context(Context(self, **request["context_tag"]))
+            job = self._job(request, context)
+            self.jobs[execution_id] = (context, job)
+            if not was_sent:
+                context.submit(job)
+            else:
+                self.emit(execution_id, "gap", {"reason": "the session host was restarted while this ran; output of that moment may be missing"})
+                context.resume(job)
+
+    # -- requests --
+
+    def _handle(self, request: Request) -> None:
+        """Answers a request, now or later. Errors of the closed set go back as such."""
+        operation = getattr(self, "op_" + str(request.fields.get("op")), None)
+        if operation is None:
+            raise InvalidRequest("unknown operation")
+        operation(request)
+
+    def op_hello(self, request: Request) -> None:
+        """The session's state: what the gateway shows of it, and what culling needs."""
+        request.reply({
+            "session_id": self.config["session_id"],
+            "contexts": [context.describe() for context in self.contexts.values()],
+            "executing": len(self.jobs),
+            "last_activity": self.last_activity,
+            "last_seq": self.journal.last_seq,
+            "env_names": sorted(self.env),
+        })  # fmt: skip
+
+    def op_configure(self, request: Request) -> None:
+        """Makes a ready host somebody's session: its environment, and the contexts to warm."""
+        self.env = dict(request.fields["env"])
+        self.last_activity = time.time()
+        if self.env:
+            # A kernel that was warmed before has been started without it.
+            for context in self.contexts.values():
+                if context.kernel is not None:
+                    context.kernel.kill(Death("restarted", message="the session was given its environment"))
+        for spec in request.fields["warm"]:
+            self._default_context(spec).start()
+        request.reply({})
+
+    def op_warm(self, request: Request) -> None:
+        """Starts a language's default context and runs a cell in it, unseen; answers when the kernel is ready."""
+        context = self._default_context(request.fields["spec"])
+
+        def up(death: Death | None) -> None:
+            request.fail(KernelStartFailed(death.message)) if death else request.reply({})
+
+        context.start(up)
+
+    def op_shutdown(self, request: Request) -> None:
+        """Ends the session: every process in the sandbox is gone when init is."""
+        for context in self.contexts.values():
+            context.close()
+        self._flush()
+        request.reply({})
+        self.loop.call_later(0.02, self.init.shutdown)
+
+    def _default_context(self, spec: dict[str, Any]) -> Context:
+        language = spec["language"]
+        context = self.contexts.get(language)
+        if context is None:
+            context = self._add_context(Context(self, id=language, name=language, language=language, spec=spec, cwd=self.config["cwd"], env={}, is_default=True))
+        return context
+
+    def _add_context(self, context: Context) -> Context:
+        if len(self.contexts) >= MAX_CONTEXTS:
+            raise InvalidRequest(f"a session can have {MAX_CONTEXTS} contexts; delete one first", code="too_many_contexts")
+        self.contexts[context.id] = context
+        return context
+
+    def _context(self, request: Request) -> Context:
+        """The context a request names, or the default one of its language."""
+        name = request.fields.get("context")
+        if name is None:
+            return self._default_context(request.fields["spec"])
+        context = self.contexts.get(name)
+        if context is None:
+            if "spec" in request.fields and request.fields["spec"]["language"] == name:
+                return self._default_context(request.fields["spec"])
+            raise ContextNotFound(f"there is no context {name!r} in this session; it has: {', '.join(self.contexts) or 'none'}")
+        return context
+
+    def op_contexts(self, request: Request) -> None:
+        request.reply({"contexts": [context.describe() for context in self.contexts.values()]})
+
+    def op_context(self, request: Request) -> None:
+        request.reply(self._context(request).describe())
+
+    def op_context_create(self, request: Request) -> None:
+        fields = request.fields
+        context = Context(
+            self, id=ids.new_context_id(), name=fields["name"] or "", language=fields["spec"]["language"], spec=fields["spec"],
+            cwd=self._resolve_cwd(fields["cwd"]), env=fields["env"], is_default=False,
+        )  # fmt: skip
+        self._add_context(context)
+        context.start()
+        request.reply(context.describe())
+
+    def _resolve_cwd(self, cwd: str | None) -> str:
+        root = self.config["cwd"]
+        return root if cwd is None else os.path.normpath(os.path.join(root, cwd))
+
+    def op_context_delete(self, request: Request) -> None:
+        context = self._context(request)
+        context.close()
+        del self.contexts[context.id]
+        request.reply({})
+
+    def op_context_restart(self, request: Request) -> None:
+        context = self._context(request)
+
+        def up(death: Death | None) -> None:
+            request.fail(KernelStartFailed(death.message)) if death else request.reply(context.describe())
+
+        context.restart(up)
+
+    def op_interrupt(self, request: Request) -> None:
+        """Interrupts one context, or all of them."""
+        contexts = list(self.contexts.values()) if request.fields.get("context") is None else [self._context(request)]
+        request.reply({"interrupted": [execution_id for context in contexts for execution_id in context.interrupt()]})
+
+    def op_ask(self, request: Request) -> None:
+        """complete, inspect, is_complete: a question to the kernel of a context."""
+
+        def answer(reply: dict[str, Any] | Exception) -> None:
+            if isinstance(reply, KernelgateError):
+                request.fail(reply)
+            else:
+                assert isinstance(reply, dict)
+                request.reply(reply)
+
+        self._context(request).ask(request.fields["msg_type"], request.fields["content"], answer)
+
+    def op_execute(self, request: Request) -> None:
+        """Starts an execution, or re-attaches to the one with this id. Then answers as `mode` says: accept, result or stream."""
+        fields = request.fields
+        execution_id = fields["execution_id"]
+        if execution_id in self.jobs or execution_id in self.journal.spans:
+            self._same(execution_id, fields)
+            self._attach(request, execution_id)
+            return
+        context = self._context(request)
+        limits = fields["limits"]
+        spooled = {
+            "execution_id": execution_id, "context_tag": context.tag(), "code": fields["code"], "env": fields["env"], "allow_stdin": fields["allow_stdin"],
+            "ansi": fields["ansi"], "timeout_s": fields["timeout_s"], "output_bytes": limits["output_bytes"], "result_bytes": limits["result_bytes"],
+        }  # fmt: skip
+        job = self._job(spooled, context)
+        position = len(context.queue) + (1 if context.current else 0)
+        self.spool.put(execution_id, spooled)
+        self.last_activity = time.time()
+        self.emit(
+            execution_id,
+            "queued",
+            {
+                "context_id": context.id, "language": context.language, "code": fields["code"], "position": position, "request_id": fields["request_id"],
+                "session_id": self.config["session_id"], "timeout_s": fields["timeout_s"],
+            },  # fmt: skip
+        )
+        try:
+            context.submit(job)
+        except KernelgateError:
+            self.emit(execution_id, "end", {"status": "cancelled", "success": False, "execution_count": None, "execution_time": 0.0, "truncated": None, "timeout": None, "death": None})
+            self.spool.remove(execution_id)
+            raise
+        self._flush()
+        self._attach(request, execution_id)
+
+    def _job(self, spooled: dict[str, Any], context: Context) -> Job:
+        execution = Execution(
+            spooled["execution_id"], context.id, limits=Limits(spooled["output_bytes"], spooled["result_bytes"]), ansi=spooled["ansi"], timeout_s=spooled["timeout_s"]
+        )
+        return Job(execution, spooled["code"], spooled["env"], spooled["allow_stdin"])
+
+    def _same(self, execution_id: str, fields: dict[str, Any]) -> None:
+        self._flush()
+        span = self.journal.spans.get(execution_id)
+        if span is None:
+            raise ExecutionConflict(f"execution {execution_id!r} is being started")
+        first = decode(self.journal.read(span.start, span.end).split(b"\n", 1)[0])
+        wanted = fields.get("context") or fields["spec"]["language"]
+        if first.get("code") != fields["code"] or first.get("context_id") != wanted:
+            raise ExecutionConflict(f"execution {execution_id!r} exists already, with other code or in another context; choose another id")
+
+    def _attach(self, request: Request, execution_id: str) -> None:
+        mode = request.fields["mode"]
+        if mode == "stream":
+            self.server.stream(request, execution_id, request.fields.get("after") or 0)
+        elif mode == "result" and execution_id in self.jobs:
+            self.server.when_ended(execution_id, request, lambda: request.reply(self.result(execution_id)))
+        else:
+            request.reply(self.result(execution_id))
+
+    def result(self, execution_id: str) -> dict[str, Any]:
+        """The result so far, from the journal."""
+        fold = Fold()
+        for event in self.journal.execution(execution_id):
+            fold.feed(event)
+        result = fold.result()
+        known = self.jobs.get(execution_id)
+        if known is not None:
+            result["queue_position"] = known[0].position(execution_id)
+        return result
+
+    def _known(self, request: Request) -> str:
+        execution_id = str(request.fields["execution_id"])
+        if execution_id not in self.jobs and execution_id not in self.journal.spans:
+            raise ExecutionNotFound(f"there is no execution {execution_id!r} in this session")
+        return execution_id
+
+    def op_attach(self, request: Request) -> None:
+        self._attach(request, self._known(request))
+
+    def op_cancel(self, request: Request) -> None:
+        execution_id = self._known(request)
+        if execution_id in self.jobs:
+            self.jobs[execution_id][0].cancel(execution_id)
+            self._flush()
+        request.reply(self.result(execution_id))
+
+    def op_stdin(self, request: Request) -> None:
+        execution_id = self._known(request)
+        if execution_id not in self.jobs:
+            raise SessionClosed("this execution has ended", )
+        context, job = self.jobs[execution_id]
+        context.answer_input(job, request.fields["value"])
+        request.reply({})
+
+    def op_executions(self, request: Request) -> None:
+        """Summaries, newest first, from before `before` (an execution id)."""
+        names = list(reversed(self.journal.spans))
+        before = request.fields.get("before")
+        if before is not None:
+            names = names[names.index(before) + 1 :] if before in self.journal.spans else []
+        page = names[: request.fields["limit"]]
+        request.reply({"executions": [self._summary(name) for name in page], "more": len(names) > len(page)})
+
+    def _summary(self, execution_id: str) -> dict[str, Any]:
+        span = self.journal.spans[execution_id]
+        if span.summary is not None and span.summary["last_seq"] == span.last_seq:
+            return span.summary
+        result = self.result(execution_id)
+        summary = {name: value for name, value in result.items() if name not in ("logs", "results", "text")}
+        if span.ended:
+            span.summary = summary
+        return summary
+
+    def op_events(self, request: Request) -> None:
+        self.server.stream(request, None, request.fields.get("after") or 0)
+
+    def op_history(self, request: Request) -> None:
+        """Everything, once: the events up to now."""
+        self.server.stream(request, None, 0, follow=False)
+
+
+def run(config: dict[str, Any], listener: socket.socket, init: socket.socket, children: list[dict[str, Any]], fds: list[int]) -> NoReturn:
+    """The host's process, forked from init. Never returns."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    status = 1
+    try:
+        host = SessionHost(config, listener, init)
+        host.recover(children, fds)
+        host.loop.run()
+        status = 0
+    except Exception:
+        log.exception("the session host failed")
+    finally:
+        os._exit(status)

@@ -1,0 +1,49 @@
+"""What was accepted but is not done: kept outside the process, so that a new host runs what its predecessor did not, and runs nothing twice.
+
+One small file per execution in a directory that only the host can read (it holds environments, which the journal must not). It lies in the sandbox's memory and goes with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+class Spool:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self._number = 0
+        self._names: dict[str, Path] = {}
+
+    def put(self, execution_id: str, request: dict[str, Any]) -> None:
+        """Before an accepted execution is answered for."""
+        self._number += 1
+        path = self._directory / f"{self._number:09d}"
+        path.write_text(json.dumps(request))
+        self._names[execution_id] = path
+
+    def mark_sent(self, execution_id: str) -> None:
+        """Before it is sent to a kernel: from here on it must not be sent again."""
+        path = self._names[execution_id]
+        self._names[execution_id] = path.rename(path.with_suffix(".sent"))
+
+    def remove(self, execution_id: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._names.pop(execution_id, self._directory / "none").unlink()
+
+    def recover(self) -> list[tuple[dict[str, Any], bool]]:
+        """What a predecessor left, oldest first: (request, whether it had been sent). A half-written request was never answered for and is dropped."""
+        found = []
+        for path in sorted(self._directory.iterdir()):
+            try:
+                request = json.loads(path.read_text())
+            except ValueError:
+                path.unlink()
+                continue
+            self._names[request["execution_id"]] = path
+            self._number = max(self._number, int(path.stem))
+            found.append((request, path.suffix == ".sent"))
+        return found

@@ -1,0 +1,105 @@
+"""The gateway's end of the link: asyncio connections to one session's host, kept for reuse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from kernelgate.errors import HOST_ERRORS, HostUnavailable, KernelgateError, RemoteProtocolError
+from kernelgate.link import frame
+
+#: Idle connections kept per session; more are made as needed and closed after use.
+KEPT_CONNECTIONS = 4
+
+
+class _Connection:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, header: dict[str, Any], body: bytes) -> None:
+        self.writer.write(frame.encode(header, body))
+        await self.writer.drain()
+
+    async def receive(self) -> frame.Frame:
+        head_size, body_size = frame.lengths(await self.reader.readexactly(frame.PREFIX_BYTES))
+        return frame.header(await self.reader.readexactly(head_size)), await self.reader.readexactly(body_size)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class Link:
+    """Requests to one host. Safe for concurrent use; each request has a connection of its own.
+
+    Raises of every method: HostUnavailable when the host cannot be reached or hangs up, RemoteProtocolError when it talks nonsense, and the errors of
+    `errors.HOST_ERRORS` that the host answers with.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: list[_Connection] = []
+        self._closed = False
+
+    async def _connect(self) -> _Connection:
+        try:
+            return _Connection(*await asyncio.open_unix_connection(str(self._path), limit=1024 * 1024))
+        except OSError as exc:
+            raise HostUnavailable("the session's host does not answer") from exc
+
+    async def request(self, op: str, body: bytes = b"", **fields: Any) -> frame.Frame:
+        """One request, one answer. If cancelled, the connection is dropped and the host goes on with what was asked."""
+        async with contextlib.aclosing(self.stream(op, body, **fields)) as frames:
+            async for header, answer in frames:
+                if header.get("end"):
+                    return header, answer
+        raise HostUnavailable("the session's host hung up")
+
+    async def stream(self, op: str, body: bytes = b"", **fields: Any) -> AsyncIterator[frame.Frame]:
+        """One request, and the frames of its answer, the last one included. Not reading holds the host back."""
+        connection = await self._send({"op": op, **fields}, body)
+        whole = False
+        try:
+            while not whole:
+                header, answer = await connection.receive()
+                whole = bool(header.get("end"))
+                error = header.get("error")
+                if isinstance(error, dict):
+                    raise _error(error)
+                yield header, answer
+        except (OSError, asyncio.IncompleteReadError) as exc:
+            raise HostUnavailable("the session's host hung up") from exc
+        finally:
+            if whole and not self._closed and len(self._kept) < KEPT_CONNECTIONS:
+                self._kept.append(connection)
+            else:
+                connection.close()
+
+    async def _send(self, header: dict[str, Any], body: bytes) -> _Connection:
+        # A kept connection may have been closed by a host that died since; nothing was sent on it then, so a new one is tried.
+        while self._kept:
+            connection = self._kept.pop()
+            if connection.reader.at_eof() or connection.writer.is_closing():
+                connection.close()
+                continue
+            await connection.send(header, body)
+            return connection
+        connection = await self._connect()
+        await connection.send(header, body)
+        return connection
+
+    def close(self) -> None:
+        self._closed = True
+        while self._kept:
+            self._kept.pop().close()
+
+
+def _error(error: dict[str, Any]) -> KernelgateError:
+    """What the host answered with, as an exception of the closed set; anything else is the host's failure."""
+    code, detail, details = str(error.get("code")), str(error.get("message")), error.get("details")
+    known = HOST_ERRORS.get(code)
+    if known is None:
+        return RemoteProtocolError(f"the session's host failed: {detail}")
+    return known(detail, **(details if isinstance(details, dict) else {}))

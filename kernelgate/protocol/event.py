@@ -1,0 +1,62 @@
+"""Events: the numbered records of a session's journal, one JSON object a line.
+
+A line is pure ASCII (so that no reader's idea of a line break can cut it) and always begins with `seq` and `execution_id`, in this order and without spaces, so that
+the events of one execution can be picked out without parsing the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+Event = dict[str, Any]
+
+#: Outputs: what a notebook would show below the cell.
+OUTPUTS = frozenset({"stdout", "stderr", "result", "update", "clear", "error"})
+
+
+def encode(seq: int, execution_id: str | None, kind: str, time: float, fields: dict[str, Any]) -> bytes:
+    """One line of the journal, line feed included."""
+    event = {"seq": seq, "execution_id": execution_id, "type": kind, "time": round(time, 6), **fields}
+    try:
+        text = json.dumps(event, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(event), separators=(",", ":"), allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def decode(line: bytes) -> Event:
+    """An event from its line. Raises ValueError where the line is not one."""
+    event = json.loads(line)
+    if not isinstance(event, dict) or not isinstance(event.get("seq"), int) or not isinstance(event.get("type"), str):
+        raise ValueError("not an event")
+    return event
+
+
+def marker(execution_id: str) -> bytes:
+    """What the lines of this execution have right after their sequence number."""
+    return b',"execution_id":' + json.dumps(execution_id).encode() + b',"'
+
+
+def belongs(line: bytes, mark: bytes) -> bool:
+    """Whether a line is of the execution that `mark` (see `marker`) was made for."""
+    return line.startswith(mark, line.find(b",", 0, 32))
+
+
+def seq_of(line: bytes) -> int:
+    """The sequence number of a line, without parsing it. Raises ValueError where there is none."""
+    if not line.startswith(b'{"seq":'):
+        raise ValueError("not an event")
+    return int(line[7 : line.index(b",", 7, 40)])
+
+
+def _finite(value: Any) -> Any:
+    # JSON has no NaN and no infinity, and clients refuse them; null is what pandas and plotly write too.
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value

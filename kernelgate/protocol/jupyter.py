@@ -1,0 +1,105 @@
+"""The Jupyter wire: signed multipart messages (jupyter_client's messaging documentation, protocol 5.3 and later)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from itertools import count
+from typing import Any
+
+from kernelgate.errors import RemoteProtocolError
+
+DELIMITER = b"<IDS|MSG>"
+PROTOCOL_VERSION = "5.4"
+
+
+@dataclass(slots=True)
+class Message:
+    """One message from a kernel. `parent_id` is "" where the kernel named no parent."""
+
+    msg_type: str
+    msg_id: str
+    parent_id: str
+    header: dict[str, Any]
+    parent_header: dict[str, Any]
+    metadata: dict[str, Any]
+    content: dict[str, Any]
+    buffers: list[bytes] = field(default_factory=list)
+
+
+class Wire:
+    """Signs what is sent and checks what comes, for one kernel and one client session.
+
+    `session` and the counter make message ids that name the execution they belong to, so that a new host can recognise replies to its predecessor's requests.
+    """
+
+    def __init__(self, key: str, session: str) -> None:
+        self._mac = hmac.new(key.encode(), digestmod=hashlib.sha256) if key else None
+        self.session = session
+        self._numbers = count(1)
+
+    def _sign(self, frames: list[bytes]) -> bytes:
+        if self._mac is None:
+            return b""
+        mac = self._mac.copy()
+        for frame in frames:
+            mac.update(frame)
+        return mac.hexdigest().encode()
+
+    def new_id(self, tag: str) -> str:
+        return f"{self.session}:{tag}:{next(self._numbers)}"
+
+    def encode(self, msg_type: str, content: dict[str, Any], *, msg_id: str, metadata: dict[str, Any] | None = None, parent_header: dict[str, Any] | None = None) -> list[bytes]:
+        header = {
+            "msg_id": msg_id,
+            "session": self.session,
+            "username": "kernelgate",
+            "date": datetime.now(timezone.utc).isoformat(),
+            "msg_type": msg_type,
+            "version": PROTOCOL_VERSION,
+        }
+        frames = [_dump(header), _dump(parent_header or {}), _dump(metadata or {}), _dump(content)]
+        return [DELIMITER, self._sign(frames), *frames]
+
+    def decode(self, frames: list[bytes]) -> Message:
+        """A message from its frames.
+
+        Fields that kernels are known to leave out (parent headers, metadata) become empty; anything else that is wrong raises.
+
+        Raises:
+            RemoteProtocolError: no delimiter, too few frames, wrong signature, not JSON objects, no type.
+        """
+        try:
+            start = frames.index(DELIMITER)
+        except ValueError:
+            raise RemoteProtocolError("a kernel sent a message without delimiter") from None
+        if len(frames) < start + 6:
+            raise RemoteProtocolError("a kernel sent a message with too few frames")
+        signature, parts = frames[start + 1], frames[start + 2 : start + 6]
+        if self._mac is not None and not hmac.compare_digest(self._sign(parts), bytes(signature)):
+            raise RemoteProtocolError("a kernel sent a message with a wrong signature")
+        try:
+            header, parent, metadata, content = (json.loads(part) for part in parts)
+        except (ValueError, RecursionError) as exc:
+            raise RemoteProtocolError("a kernel sent a message that is not JSON") from exc
+        if not isinstance(header, dict) or not isinstance(content, dict) or not isinstance(header.get("msg_type"), str):
+            raise RemoteProtocolError("a kernel sent a message without a type or content")
+        parent = parent if isinstance(parent, dict) else {}
+        parent_id = parent.get("msg_id")
+        return Message(
+            msg_type=header["msg_type"],
+            msg_id=str(header.get("msg_id", "")),
+            parent_id=parent_id if isinstance(parent_id, str) else "",
+            header=header,
+            parent_header=parent,
+            metadata=metadata if isinstance(metadata, dict) else {},
+            content=content,
+            buffers=frames[start + 6 :],
+        )
+
+
+def _dump(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -1,0 +1,109 @@
+"""Control groups: one per session, under version 2 where it has the controllers, else version 1."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernelgate.sandbox.policy import Limits
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Cgroups:
+    """Where groups are made. `version` 0: the machine lends none, and limits are weaker; `doctor` says so."""
+
+    version: int
+    hierarchies: tuple[Path, ...]
+
+    @classmethod
+    def find(cls, name: str) -> Cgroups:
+        """The hierarchies that may be written, with `name` as the parent of all sessions' groups (made here)."""
+        if (_ROOT / "cgroup.controllers").exists():
+            if "memory" in (_ROOT / "cgroup.controllers").read_text() and _make(_ROOT / name):
+                with contextlib.suppress(OSError):
+                    (_ROOT / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+                with contextlib.suppress(OSError):
+                    (_ROOT / name / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+                if "memory" in (_ROOT / name / "cgroup.subtree_control").read_text():
+                    return cls(2, (_ROOT / name,))
+            return cls(0, ())
+        found = tuple(_ROOT / kind / name for kind in ("memory", "pids") if (_ROOT / kind / "cgroup.procs").exists() and _make(_ROOT / kind / name))
+        return cls(1 if found else 0, found)
+
+    def create(self, session_id: str, limits: Limits) -> None:
+        """The session's groups, with their limits. Raises OSError."""
+        for parent in self.hierarchies:
+            group = parent / session_id
+            group.mkdir(exist_ok=True)
+            if self.version == 2:
+                _write(group / "memory.max", limits.memory_bytes)
+                _write(group / "memory.swap.max", 0 if limits.memory_bytes is not None else None)
+                _write(group / "pids.max", limits.processes)
+            elif parent.parent.name == "memory":
+                _write(group / "memory.limit_in_bytes", -1 if limits.memory_bytes is None else limits.memory_bytes)
+            else:
+                _write(group / "pids.max", limits.processes)
+
+    def join(self, session_id: str) -> None:
+        """Puts the calling process into the session's groups."""
+        for parent in self.hierarchies:
+            (parent / session_id / "cgroup.procs").write_text("0")
+
+    def open_oom_events(self, session_id: str) -> tuple[int | None, bytes]:
+        """A descriptor whose text tells how often the session's processes were killed for memory, and the name of that line."""
+        for parent in self.hierarchies:
+            name = "memory.events" if self.version == 2 else "memory.oom_control"
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(parent / session_id / name, os.O_RDONLY | os.O_CLOEXEC), b"oom_kill"
+        return None, b""
+
+    def kill(self, session_id: str) -> None:
+        """Whatever is left in the session's groups."""
+        for parent in self.hierarchies:
+            with contextlib.suppress(OSError):
+                for pid in (parent / session_id / "cgroup.procs").read_text().split():
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(int(pid), 9)
+
+    def remove(self, session_id: str) -> None:
+        """Takes the session's groups away; its processes are gone or going. Raises OSError where they stay."""
+        for parent in self.hierarchies:
+            for attempt in range(100):
+                try:
+                    (parent / session_id).rmdir()
+                except FileNotFoundError:
+                    pass
+                except OSError:
+                    # The last process is still being taken apart: there is no event to wait for in version 1.
+                    if attempt == 99:
+                        raise
+                    time.sleep(0.005)
+                    continue
+                break
+
+    def remove_all(self) -> None:
+        """The parent, if no session is left in it."""
+        for parent in self.hierarchies:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+    def sessions(self) -> set[str]:
+        return {entry.name for parent in self.hierarchies for entry in parent.iterdir() if entry.is_dir()}
+
+
+def _make(path: Path) -> bool:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def _write(path: Path, value: int | None) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.write_text("max" if value is None else str(value))

@@ -1,0 +1,317 @@
+"""The zygote: a warm, single-threaded process that forks sessions.
+
+It is started by the gateway and outlives it. It has the rights to make sandboxes, and speaks only to whoever can open its socket, which is the gateway's user. One request
+at a time: making a session takes some milliseconds, and nothing here waits for longer.
+
+    {"op": "hello"}                                  -> {"ok": true, "pid", "fingerprint", "cgroup", "kernels": {...}}
+    {"op": "make", "session_id", "slot", "config"}   -> {"ok": true, "pid", "start_ticks"}
+    {"op": "end", "session_id", "pid", "start_ticks", "remove"} -> {"ok": true}
+    {"op": "exit"}                                   -> ends the zygote; sessions live on
+
+Answers to what failed are {"error": text, "stage": where}. When an init that this zygote forked ends, all connections are told {"event": "ended", "session_id", "status"}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from kernelgate.errors import SandboxUnavailable
+from kernelgate.host import session  # noqa: F401 - imported here so that init need not
+from kernelgate.host.init import Init
+from kernelgate.sandbox import build, seccomp, syscalls
+from kernelgate.sandbox.cgroup import Cgroups
+from kernelgate.sandbox.policy import Policy
+
+_MAX_REQUEST = 1024 * 1024
+
+
+class Zygote:
+    """`config`: data_dir, fingerprint, policy, preload [module], forkable ["module:function"], owner_uid (the gateway's)."""
+
+    def __init__(self, config: dict[str, Any], lock: int) -> None:
+        self._config, self._lock = config, lock
+        self._data = Path(config["data_dir"])
+        self._policy = Policy.from_json(config["policy"])
+        self._sessions: dict[int, str] = {}
+        self._clients: dict[int, socket.socket] = {}
+        self._kernels = self._preload()
+        self._cgroups = Cgroups(0, ())
+        self._template: build.Template | None = None
+        self._filter = b""
+        if self._policy.isolated:
+            self._filter = seccomp.compile_filter()
+            self._cgroups = Cgroups.find(self._policy.cgroup)
+            self._own_pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._template = build.Template(self._data / "root", self._policy)
+            except OSError as exc:
+                raise SandboxUnavailable(f"the sandbox's root cannot be made: {exc}; run as root, or set sandbox = \"none\" for development without isolation") from exc
+        # A child that collects garbage would write to, and so copy, every page of the heap it shares with the zygote.
+        gc.collect()
+        gc.freeze()
+        tasks = len(os.listdir("/proc/self/task"))
+        if tasks != 1:
+            raise SandboxUnavailable(f"the zygote has {tasks} threads after importing {config['preload']}; it must have one to fork safely")
+
+    def _preload(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        for target in self._config["forkable"]:
+            name = target.partition(":")[0]
+            module = importlib.import_module(name)
+            prepare = getattr(module, "prepare", None)
+            facts[name] = prepare(self._config["preload"]) if prepare else {}
+        return facts
+
+    # -- requests --
+
+    def serve(self, announce: int) -> None:
+        """Until asked to exit, or SIGTERM. Says on the descriptor `announce` when it listens, and closes it."""
+        path = self._data / "zygote.sock"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        os.umask(0o077)
+        path.unlink(missing_ok=True)
+        _bind(listener, path)
+        os.chown(path, self._config["owner_uid"], -1)
+        os.umask(0o022)
+        listener.listen(8)
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self._exit())
+        self._listener, self._wake = listener, (wake_read, wake_write)
+        os.write(announce, b'{"ready": true}\n')
+        os.close(announce)
+        self._reap()
+        while True:
+            poll = select.poll()
+            for fd in (wake_read, listener.fileno(), *self._clients):
+                poll.register(fd, select.POLLIN)
+            for fd, _ in poll.poll():
+                if fd == wake_read:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(wake_read, 4096)
+                elif fd == listener.fileno():
+                    client, _ = listener.accept()
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _MAX_REQUEST)
+                    self._clients[client.fileno()] = client
+                elif fd in self._clients:
+                    self._request(self._clients[fd])
+            self._reap()
+
+    def _request(self, client: socket.socket) -> None:
+        try:
+            data = client.recv(_MAX_REQUEST)
+        except OSError:
+            data = b""
+        if not data:
+            del self._clients[client.fileno()]
+            client.close()
+            return
+        message = json.loads(data)
+        try:
+            answer = {"ok": True, **self._answer(message)}
+        except OSError as exc:
+            answer = {"error": str(exc), "stage": message.get("op")}
+        self._send(client, {"id": message.get("id"), **answer})
+
+    def _send(self, client: socket.socket, message: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            client.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
+
+    def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        match message["op"]:
+            case "hello":
+                return {"pid": os.getpid(), "fingerprint": self._config["fingerprint"], "cgroup": self._cgroups.version, "kernels": self._kernels, "isolated": self._policy.isolated}
+            case "make":
+                return self._make(message["session_id"], message["slot"], message["config"])
+            case "end":
+                self._end(message["session_id"], message["pid"], message["start_ticks"], remove=message["remove"])
+                return {}
+            case "exit":
+                self._exit()
+        raise OSError(f"unknown operation {message['op']!r}")
+
+    def _exit(self) -> None:
+        self._cgroups.remove_all()
+        with contextlib.suppress(OSError):
+            (self._data / "zygote.sock").unlink()
+        os._exit(0)
+
+    # -- sessions --
+
+    def _make(self, session_id: str, slot: int, config: dict[str, Any]) -> dict[str, Any]:
+        code_uid, host_uid = self._policy.uids(slot) if self._policy.isolated else (os.getuid(), os.getuid())
+        place = build.Place(session_id, self._data / "sessions" / session_id, code_uid, host_uid)
+        config = {**config, **self._prepare_place(place)}
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        path = place.directory / "link.sock"
+        path.unlink(missing_ok=True)
+        _bind(listener, path)
+        os.chown(path, self._config["owner_uid"], -1)
+        path.chmod(0o600)
+        listener.listen(128)
+        self._cgroups.create(session_id, self._policy.limits)
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        if self._policy.isolated:
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+        try:
+            pid = os.fork()
+        except OSError:
+            syscalls.setns(self._own_pidns, syscalls.CLONE_NEWPID)
+            raise
+        if pid and self._policy.isolated:
+            syscalls.setns(self._own_pidns, syscalls.CLONE_NEWPID)  # later children of the zygote itself are its own again
+        if pid == 0:
+            try:
+                os.close(read_end)
+                self._become_init(place, config, listener, write_end)
+            except BaseException as exc:  # noqa: BLE001 - a child must never go on as the zygote
+                traceback.print_exc()
+                with contextlib.suppress(OSError):
+                    os.write(write_end, f"{type(exc).__name__}: {exc}".encode())
+            finally:
+                os._exit(1)
+        listener.close()
+        os.close(write_end)
+        with os.fdopen(read_end, "rb") as pipe:
+            said = pipe.read()
+        if said != b"ready":
+            os.waitpid(pid, 0)
+            self._clean(place, remove=True)
+            raise OSError(f"the sandbox could not be made: {said.decode('utf-8', 'replace') or 'its first process ended'}")
+        self._sessions[pid] = session_id
+        return {"pid": pid, "start_ticks": start_ticks(pid)}
+
+    def _prepare_place(self, place: build.Place) -> dict[str, Any]:
+        directory = place.directory
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        os.chown(directory, self._config["owner_uid"], -1)
+        for name, owner in (("workspace", place.code_uid), ("journal", place.host_uid)):
+            (directory / name).mkdir(mode=0o700, exist_ok=True)
+            os.chown(directory / name, owner, owner)
+        if self._policy.isolated:
+            return {"journal": "/run/session/events.jsonl", "kernels_dir": "/run/kernels", "spool_dir": "/run/spool", "cwd": self._policy.cwd, "isolated": True}
+        for name in ("kernels", "tmp"):
+            (directory / name).mkdir(mode=0o700, exist_ok=True)
+        workspace = str(directory / "workspace")
+        return {
+            "journal": str(directory / "journal" / "events.jsonl"), "kernels_dir": str(directory / "kernels"), "spool_dir": str(directory / "spool"), "cwd": workspace, "isolated": False,
+        }  # fmt: skip
+
+    def _become_init(self, place: build.Place, config: dict[str, Any], listener: socket.socket, ready: int) -> None:
+        signal.set_wakeup_fd(-1)
+        os.setsid()
+        # The lock above all: a session that kept it would keep the next zygote from starting.
+        for fd in (*self._wake, self._lock):
+            os.close(fd)
+        self._listener.close()
+        for client in self._clients.values():
+            client.close()
+        if self._policy.isolated:
+            assert self._template is not None
+            # Needs CAP_SYS_RESOURCE, which a container's root may lack; the session's code is raised instead in any case (see build.become_user).
+            with contextlib.suppress(PermissionError):
+                Path("/proc/self/oom_score_adj").write_text("-900")
+            self._cgroups.join(place.session_id)
+            oom_fd, oom_key = self._cgroups.open_oom_events(place.session_id)
+            os.close(self._own_pidns)
+            self._template.enter(place, self._filter)
+            init = Init(config, listener, become_host=lambda: build.become_host(place), become_user=lambda: build.become_user(place, self._policy), oom_fd=oom_fd, oom_key=oom_key)
+        else:
+            syscalls.become_subreaper()
+            os.chdir(config["cwd"])
+            init = Init(config, listener, become_host=lambda: None, become_user=lambda: None, oom_fd=None, oom_key=b"")
+        os.write(ready, b"ready")
+        os.close(ready)
+        init.run()
+
+    def _end(self, session_id: str, pid: int, ticks: int, *, remove: bool) -> None:
+        """Ends a session that may not be this zygote's child: by its init's pid, if that is still the process it was."""
+        with contextlib.suppress(ProcessLookupError, OSError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                if start_ticks(pid) == ticks:
+                    # Without a PID namespace init has to end the others itself.
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL if self._policy.isolated else signal.SIGTERM)
+                    select.select([pidfd], [], [], 10)
+            finally:
+                os.close(pidfd)
+        self._clean(build.Place(session_id, self._data / "sessions" / session_id, 0, 0), remove=remove)
+
+    def _clean(self, place: build.Place, *, remove: bool) -> None:
+        """What a session leaves outside: its groups, its socket, and with `remove` its files."""
+        self._cgroups.kill(place.session_id)
+        self._cgroups.remove(place.session_id)
+        for name in ("kernels", "tmp", "spool"):
+            shutil.rmtree(place.directory / name, ignore_errors=True)
+        (place.directory / "link.sock").unlink(missing_ok=True)
+        if remove:
+            shutil.rmtree(place.directory, ignore_errors=True)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                session_id = self._sessions.pop(pid, None)
+                if session_id is not None:
+                    for client in list(self._clients.values()):
+                        self._send(client, {"event": "ended", "session_id": session_id, "status": os.waitstatus_to_exitcode(status)})
+
+
+def start_ticks(pid: int) -> int:
+    """When a process was started, in clock ticks since boot: with the pid it names a process for good. Raises OSError."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
+
+
+def _bind(sock: socket.socket, path: Path) -> None:
+    """Binds by way of the directory's descriptor: a socket's path may have 107 bytes, a data directory's more."""
+    directory = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
+    try:
+        sock.bind(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
+
+
+def main() -> int:
+    """Reads its configuration from standard input, says `ready` or what is missing on standard output, and serves."""
+    config = json.load(sys.stdin)
+    lock = os.open(Path(config["data_dir"], "zygote.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(json.dumps({"error": "another zygote serves this data directory"}), flush=True)
+        return 1
+    try:
+        zygote = Zygote(config, lock)
+    except SandboxUnavailable as exc:
+        print(json.dumps({"error": exc.detail}), flush=True)
+        return 1
+    listening = os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    zygote.serve(listening)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
