@@ -1,0 +1,119 @@
+package kernelgate;
+
+import java.util.Arrays;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ForkJoinWorkerThread;
+import java.util.stream.Stream;
+
+/** One execute_request: who asked, what its outputs name as their parent, and what it started. */
+final class Execution {
+    /** Number of the cell, as shown in tracebacks. */
+    final int count;
+    final byte[][] identities;
+    final String parentHeader;
+    final boolean allowStdin;
+    /** Set once, by the first interrupt; never taken back, so that code of this execution that wakes up late still stops. */
+    volatile boolean interrupted;
+    /** Where its thread was when it was stopped: an exception thrown by Thread.stop carries the stopper's frames. */
+    volatile StackTraceElement[] stoppedAt;
+    /** Processes started by this execution's code, to be ended with it when it is interrupted. */
+    final Set<Process> processes = ConcurrentHashMap.newKeySet();
+    /** When (nanoTime) the interrupt was last thrown into a thread: clean-up code that runs because of it must be able to loop. */
+    private final Map<Thread, Long> thrownAt = new ConcurrentHashMap<>();
+
+    private static final long CLEANUP_NS = 200_000_000L;
+
+    Execution(int count, byte[][] identities, String parentHeader, boolean allowStdin) {
+        this.count = count;
+        this.identities = identities;
+        this.parentHeader = parentHeader;
+        this.allowStdin = allowStdin;
+    }
+
+    boolean mustThrow(Thread thread) {
+        if (!interrupted) return false;
+        long now = System.nanoTime();
+        Long last = thrownAt.get(thread);
+        if (last != null && now - last < CLEANUP_NS) return false;
+        thrownAt.put(thread, now);
+        return true;
+    }
+
+    /**
+     * The execution a thread works for. A thread inherits it from the one that starts it, so that what it prints after the cell has
+     * ended still goes to the cell it came from.
+     */
+    private static final InheritableThreadLocal<Execution> OF_THREAD = new InheritableThreadLocal<>();
+    /** The execution that runs now, or ran last. */
+    static volatile Execution latest = new Execution(0, new byte[0][], "{}", false);
+    static volatile boolean running;
+
+    static void enter(Execution execution) { OF_THREAD.set(execution); }
+
+    static Execution ofThread() { return OF_THREAD.get(); }
+
+    /** The execution of another thread, or null. There is no public way to ask. */
+    static Execution ofThread(Thread thread) {
+        try {
+            Object map = Access.THREAD_LOCALS.invoke(OF_THREAD, thread);
+            if (map == null) return null;
+            Object entry = Access.THREAD_LOCAL_ENTRY.invoke(map, OF_THREAD);
+            return entry == null ? null : (Execution) Access.THREAD_LOCAL_VALUE.get(entry);
+        } catch (ReflectiveOperationException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    /** Interrupted executions that may still have code running, by number. */
+    private static final Map<Integer, Execution> INTERRUPTED = new ConcurrentHashMap<>();
+
+    void markInterrupted() {
+        interrupted = true;
+        INTERRUPTED.put(count, this);
+    }
+
+    void forgetInterrupt() { INTERRUPTED.remove(count, this); }
+
+    static boolean anyInterrupted() { return !INTERRUPTED.isEmpty(); }
+
+    /**
+     * The number of the cell whose code a thread runs, from its frames, innermost first; 0 for none. A pool's thread may have been
+     * started by an earlier cell, or by the JDK, and work for a later one: the outermost frame of the user's is its task.
+     */
+    static int taskOf(Stream<String> classNames) {
+        return classNames.mapToInt(Snippets::cellOf).filter(cell -> cell > 0).reduce(0, (inner, outer) -> outer);
+    }
+
+    private static int taskOfThisThread() {
+        return StackWalker.getInstance().walk(frames -> taskOf(frames.map(StackWalker.StackFrame::getClassName)));
+    }
+
+    /** Whether another thread runs, or was started by, this execution's code. */
+    boolean owns(Thread thread) {
+        Execution starter = ofThread(thread);
+        if (starter == this) return true;
+        if (starter != null && starter.count > count) return false;
+        return taskOf(Arrays.stream(thread.getStackTrace()).map(StackTraceElement::getClassName)) == count;
+    }
+
+    /** Whether the current thread is to be stopped now. Quick for a thread of a cell that runs undisturbed. */
+    static boolean worksForInterrupted() {
+        Execution mine = OF_THREAD.get();
+        if (mine == latest && !mine.interrupted) return false;
+        if (mine == null || !mine.interrupted) mine = INTERRUPTED.get(taskOfThisThread());
+        return mine != null && mine.mustThrow(Thread.currentThread());
+    }
+
+    /** The execution that what the current thread does now belongs to. Never null. */
+    static Execution current() {
+        Execution now = latest;
+        Execution mine = OF_THREAD.get();
+        if (mine == now) return now;
+        int task = taskOfThisThread();
+        if (mine == null || task >= now.count) return now;
+        // A method reference leaves no frame of the user's on a thread of the common pool.
+        return task == 0 && running && Thread.currentThread() instanceof ForkJoinWorkerThread ? now : mine;
+    }
+}
