@@ -1,0 +1,96 @@
+"""Notebooks: run one in a session, or make one of what ran in it. Needs nbformat."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kernelgate.sdk._async._runtime import call
+from kernelgate.sdk._async.execution import body_of
+from kernelgate.sdk._notebooks import CellOutputs, CellProgress, Displays, fill, language_of, may_fail, node, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from nbformat import NotebookNode
+
+    from kernelgate.sdk._async.context import AsyncContext
+    from kernelgate.sdk._async.execution import AsyncExecutions
+    from kernelgate.sdk._async.transport import AsyncTransport
+    from kernelgate.sdk.models import ContextInfo
+
+
+class AsyncNotebooks:
+    """Notebooks and one session: `session.notebooks`."""
+
+    def __init__(self, transport: AsyncTransport, session_path: str, executions: AsyncExecutions) -> None:
+        self._transport = transport
+        self._path = session_path
+        self._executions = executions
+
+    async def run(
+        self,
+        notebook: NotebookNode | dict[str, Any] | str | Path,
+        *,
+        language: str | None = None,
+        context: AsyncContext | ContextInfo | str | None = None,
+        timeout_s: float | None = None,
+        allow_errors: bool = False,
+        on_cell: Callable[[CellProgress], Any] | None = None,
+    ) -> NotebookNode:
+        """Runs a notebook's code cells in order, and fills in what they put out.
+
+        Args:
+            notebook: a path, or what nbformat read; it is not changed.
+            language: in place of the one the notebook names.
+            context: where to run it; by default the language's own context.
+            timeout_s: of each cell; None for no limit.
+            allow_errors: go on behind a cell that fails. A cell tagged `raises-exception` may
+                always fail.
+            on_cell: told of every cell's beginning, output and end.
+
+        Returns:
+            A copy with outputs and execution counts. After a cell that failed, the rest is as it
+            was: look at `outputs` of the last cell that has an execution count.
+
+        Raises:
+            InvalidUse: it is no notebook.
+        """
+        filled = read(notebook)
+        language = language or language_of(filled.metadata)
+        cells = [(index, cell) for index, cell in enumerate(filled.cells) if cell.cell_type == "code" and cell.source.strip()]
+        displays = Displays()
+        begun: list[tuple[NotebookNode, CellOutputs]] = []
+        for number, (index, cell) in enumerate(cells, 1):
+            outputs = CellOutputs(displays)
+            begun.append((cell, outputs))
+            fill(begun[-1:])
+            progress = CellProgress(index=index, number=number, total=len(cells), cell=cell)
+            await _tell(on_cell, progress)
+            succeeded = False
+            begun_at = time.monotonic()
+            body = body_of(cell.source, language, timeout_s, context=context)
+            async for raw in self._executions.follow(body):
+                is_end = raw.get("type") == "end"
+                if outputs.add(raw) or is_end:
+                    # An update may concern a display of any cell before.
+                    fill(begun if raw.get("type") == "update" else begun[-1:])
+                    succeeded = is_end and bool(raw.get("success"))
+                    elapsed_s = time.monotonic() - begun_at
+                    state = "done" if is_end else "running"
+                    await _tell(on_cell, replace(progress, state=state, elapsed_s=elapsed_s))
+            if not (succeeded or allow_errors or may_fail(cell)):
+                break
+        return filled
+
+    async def export(self) -> NotebookNode:
+        """The session's history as a notebook: what ran, in order, with what it put out."""
+        raw = await self._transport.request("GET", f"{self._path}/notebook", is_safe=True)
+        return node(raw)
+
+
+async def _tell(on_cell: Callable[[CellProgress], Any] | None, progress: CellProgress) -> None:
+    if on_cell is not None:
+        await call(on_cell, progress)

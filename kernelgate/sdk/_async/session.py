@@ -1,0 +1,130 @@
+"""A session: a private machine in miniature, with live kernels in it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from kernelgate.sdk import _wire, errors
+from kernelgate.sdk._async.code import AsyncCode
+from kernelgate.sdk._async.context import AsyncContexts
+from kernelgate.sdk._async.execution import AsyncExecutions
+from kernelgate.sdk._unset import UNSET, Unset
+from kernelgate.sdk.models import SessionInfo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from kernelgate.sdk._async.notebook import AsyncNotebooks
+    from kernelgate.sdk._async.transport import AsyncTransport
+    from kernelgate.sdk.events import Event
+
+
+class AsyncSession:
+    """One session. As a context manager it is deleted at the end of the block.
+
+    Attributes:
+        info: how it was when the server was last asked.
+        code: runs code.
+        contexts: its kernels.
+        executions: what ran or runs in it, by id.
+    """
+
+    def __init__(self, transport: AsyncTransport, info: SessionInfo) -> None:
+        self._transport = transport
+        self._path = f"/v1/sessions/{_wire.quoted(info.id)}"
+        self.info = info
+        self.executions = AsyncExecutions(transport, info.id)
+        self.contexts = AsyncContexts(transport, info.id)
+        self.code = AsyncCode(self.executions)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r} {self.info.state}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.delete()
+
+    @property
+    def id(self) -> str:
+        """What `client.sessions.get` takes."""
+        return self.info.id
+
+    @property
+    def session_id(self) -> str:
+        """The same as `id`."""
+        return self.info.id
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """As the server last told them."""
+        return self.info.labels
+
+    @property
+    def notebooks(self) -> AsyncNotebooks:
+        """Runs notebooks in the session, and makes one of what ran in it."""
+        from kernelgate.sdk._async.notebook import AsyncNotebooks  # noqa: PLC0415  (for few)
+
+        return AsyncNotebooks(self._transport, self._path, self.executions)
+
+    async def refresh(self) -> SessionInfo:
+        """Asks the server again."""
+        raw = await self._transport.request("GET", self._path, is_safe=True)
+        self.info = SessionInfo.from_wire(raw)
+        return self.info
+
+    async def update(
+        self,
+        *,
+        labels: Mapping[str, str] | Unset = UNSET,
+        idle_timeout_s: float | Unset | None = UNSET,
+        lifetime_s: float | Unset | None = UNSET,
+    ) -> SessionInfo:
+        """Changes what is given, leaves the rest.
+
+        Args:
+            labels: in place of all it has.
+            idle_timeout_s: it ends after doing nothing for so long; None for never.
+            lifetime_s: it ends at this age; None for never.
+        """
+        given: dict[str, Any] = {
+            "labels": labels if isinstance(labels, Unset) else dict(labels),
+            "idle_timeout_s": idle_timeout_s,
+            "lifetime_s": lifetime_s,
+        }
+        body = {name: value for name, value in given.items() if not isinstance(value, Unset)}
+        raw = await self._transport.request("PATCH", self._path, body=body, is_safe=True)
+        self.info = SessionInfo.from_wire(raw)
+        return self.info
+
+    async def keep_alive(self) -> SessionInfo:
+        """Starts its idle time anew."""
+        raw = await self._transport.request("POST", f"{self._path}/keepalive", is_safe=True)
+        self.info = SessionInfo.from_wire(raw)
+        return self.info
+
+    async def interrupt(self) -> list[str]:
+        """Interrupts whatever runs in it; the ids of the executions concerned."""
+        raw = await self._transport.request("POST", f"{self._path}/interrupt", is_safe=False)
+        return list(raw.get("interrupted") or ())
+
+    async def delete(self) -> None:
+        """Ends it, with all that runs in it. Deleting twice is no error."""
+        with suppress(errors.NotFound, errors.SessionClosed):
+            await self._transport.delete(self._path)
+
+    async def events(self, *, after: int = 0) -> AsyncGenerator[Event, None]:
+        """All that happens in the session, from behind `after`, until the caller leaves."""
+        from kernelgate.sdk import events  # noqa: PLC0415  (only for streams)
+
+        async for raw in self._transport.follow(f"{self._path}/events", after=after):
+            yield events.from_wire(raw)

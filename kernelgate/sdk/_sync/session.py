@@ -1,0 +1,131 @@
+# Generated from kernelgate/sdk/_async/session.py by tests/tools/unasync.py: change that one.
+"""A session: a private machine in miniature, with live kernels in it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from kernelgate.sdk import _wire, errors
+from kernelgate.sdk._sync.code import Code
+from kernelgate.sdk._sync.context import Contexts
+from kernelgate.sdk._sync.execution import Executions
+from kernelgate.sdk._unset import UNSET, Unset
+from kernelgate.sdk.models import SessionInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from kernelgate.sdk._sync.notebook import Notebooks
+    from kernelgate.sdk._sync.transport import Transport
+    from kernelgate.sdk.events import Event
+
+
+class Session:
+    """One session. As a context manager it is deleted at the end of the block.
+
+    Attributes:
+        info: how it was when the server was last asked.
+        code: runs code.
+        contexts: its kernels.
+        executions: what ran or runs in it, by id.
+    """
+
+    def __init__(self, transport: Transport, info: SessionInfo) -> None:
+        self._transport = transport
+        self._path = f"/v1/sessions/{_wire.quoted(info.id)}"
+        self.info = info
+        self.executions = Executions(transport, info.id)
+        self.contexts = Contexts(transport, info.id)
+        self.code = Code(self.executions)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r} {self.info.state}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.delete()
+
+    @property
+    def id(self) -> str:
+        """What `client.sessions.get` takes."""
+        return self.info.id
+
+    @property
+    def session_id(self) -> str:
+        """The same as `id`."""
+        return self.info.id
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """As the server last told them."""
+        return self.info.labels
+
+    @property
+    def notebooks(self) -> Notebooks:
+        """Runs notebooks in the session, and makes one of what ran in it."""
+        from kernelgate.sdk._sync.notebook import Notebooks  # noqa: PLC0415  (for few)
+
+        return Notebooks(self._transport, self._path, self.executions)
+
+    def refresh(self) -> SessionInfo:
+        """Asks the server again."""
+        raw = self._transport.request("GET", self._path, is_safe=True)
+        self.info = SessionInfo.from_wire(raw)
+        return self.info
+
+    def update(
+        self,
+        *,
+        labels: Mapping[str, str] | Unset = UNSET,
+        idle_timeout_s: float | Unset | None = UNSET,
+        lifetime_s: float | Unset | None = UNSET,
+    ) -> SessionInfo:
+        """Changes what is given, leaves the rest.
+
+        Args:
+            labels: in place of all it has.
+            idle_timeout_s: it ends after doing nothing for so long; None for never.
+            lifetime_s: it ends at this age; None for never.
+        """
+        given: dict[str, Any] = {
+            "labels": labels if isinstance(labels, Unset) else dict(labels),
+            "idle_timeout_s": idle_timeout_s,
+            "lifetime_s": lifetime_s,
+        }
+        body = {name: value for name, value in given.items() if not isinstance(value, Unset)}
+        raw = self._transport.request("PATCH", self._path, body=body, is_safe=True)
+        self.info = SessionInfo.from_wire(raw)
+        return self.info
+
+    def keep_alive(self) -> SessionInfo:
+        """Starts its idle time anew."""
+        raw = self._transport.request("POST", f"{self._path}/keepalive", is_safe=True)
+        self.info = SessionInfo.from_wire(raw)
+        return self.info
+
+    def interrupt(self) -> list[str]:
+        """Interrupts whatever runs in it; the ids of the executions concerned."""
+        raw = self._transport.request("POST", f"{self._path}/interrupt", is_safe=False)
+        return list(raw.get("interrupted") or ())
+
+    def delete(self) -> None:
+        """Ends it, with all that runs in it. Deleting twice is no error."""
+        with suppress(errors.NotFound, errors.SessionClosed):
+            self._transport.delete(self._path)
+
+    def events(self, *, after: int = 0) -> Generator[Event, None, None]:
+        """All that happens in the session, from behind `after`, until the caller leaves."""
+        from kernelgate.sdk import events  # noqa: PLC0415  (only for streams)
+
+        for raw in self._transport.follow(f"{self._path}/events", after=after):
+            yield events.from_wire(raw)
