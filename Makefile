@@ -19,7 +19,7 @@ export PIP_ROOT_USER_ACTION = ignore
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
-STEP := $(PY) -m kernelgate.setup.step --log $(VENV)/var/log/kernelgate-setup.log
+STEP := $(PY) -c 'import sys; from kernelgate.setup.step import main; sys.exit(main())' --log $(VENV)/var/log/kernelgate-setup.log
 SOURCES := $(shell find kernelgate -name '*.py')
 SPECS := $(shell find kernelspecs -type f -not -path '*/node_modules/*' 2>/dev/null)
 
@@ -37,6 +37,7 @@ test: setup ## Set up what is missing, then run every test
 
 .PHONY: setup
 setup: $(STAMPS)/bytecode $(STAMPS)/languages ## Environment, packages and languages, where they are not there yet
+	@:
 
 .PHONY: kernelspecs
 kernelspecs: $(STAMPS)/bytecode ## Try again to make every language ready

@@ -128,7 +128,7 @@ def load(prefix: str | os.PathLike[str] | None = None) -> dict[str, Language]:
     installed = {folder.name: folder for folder in _folders(kernels_dir(root))}
     languages: dict[str, Language] = {}
     for name in sorted(sources.keys() | installed.keys(), key=lambda name: (name != DEFAULT_LANGUAGE, name)):
-        language = _read(name, root, sources.get(name), installed.get(name))
+        language = _read(root, sources.get(name), installed.get(name))
         if language is not None:
             languages[name] = language
     return languages
@@ -285,7 +285,7 @@ def _folders(root: Path) -> list[Path]:
         return []
 
 
-def _read(name: str, prefix: Path, source: Path | None, installed: Path | None) -> Language | None:
+def _read(prefix: Path, source: Path | None, installed: Path | None) -> Language | None:
     if installed is not None:
         try:
             language = read_spec(installed, prefix=prefix, source=source, resource=installed)
@@ -339,7 +339,5 @@ def _command(prefix: Path) -> str:
     program = prefix / "bin" / "kernelgate"
     if shutil.which("kernelgate") == str(program):
         return "kernelgate"
-    try:
-        return str(program.relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(program)
+    here = Path.cwd()
+    return str(program.relative_to(here)) if program.parent != here and program.is_relative_to(here) else str(program)

@@ -83,12 +83,16 @@ def _print_list(chosen: Sequence[Language]) -> None:
         if language.ready:
             print(f"{language.name:<12} ready           {language.version or ''}")
         else:
-            print(f"{language.name:<12} not installed   missing: {', '.join(language.missing)}; install it with: {language.install_command}")
+            print(
+                f"{language.name:<12} not installed   missing: {', '.join(language.missing)}; install it with: {language.install_command}"
+            )
 
 
 def _print_outcomes(outcomes: Sequence[Outcome], log: Path) -> None:
     after = languages.load()
-    ready = [f"{after[outcome.name].display_name} {after[outcome.name].version or ''}".strip() for outcome in outcomes if outcome.problem is None]
+    ready = [
+        f"{after[outcome.name].display_name} {after[outcome.name].version or ''}".strip() for outcome in outcomes if outcome.problem is None
+    ]
     if ready:
         print(f"Ready: {', '.join(ready)}.")
     for outcome in outcomes:

@@ -56,20 +56,15 @@ def install(language: Language, *, steps: Steps, debian: Debian, force: bool = F
     try:
         wanted = languages.read_spec(source, prefix=language.prefix, source=source)
         digest = _digest(source)
-        if not force and language.ready and language.resource_dir and _receipt(language.resource_dir) == digest:
+        folder = languages.kernels_dir(language.prefix) / name
+        if not force and language.ready and _receipt(folder) == digest:
             return Outcome(name)
         debian.install(_packages(wanted), f"{name}: Debian packages")
-        folder = languages.kernels_dir(language.prefix) / name
-        if force or _receipt(folder) != digest:
-            _copy(source, folder)
-            if wanted.install_script:
-                steps.run(
-                    f"{name}: {wanted.install_script}",
-                    ["bash", wanted.install_script],
-                    cwd=folder,
-                    env=script_environment(language.prefix),
-                )
-            _write_receipt(folder, digest)
+        _copy(source, folder)
+        if wanted.install_script:
+            command = ["bash", wanted.install_script]
+            steps.run(f"{name}: {wanted.install_script}", command, cwd=folder, env=script_environment(language.prefix))
+        _write_receipt(folder, digest)
     except StepFailed as exc:
         return Outcome(name, str(exc), exc.tail)
     except (languages.SpecError, NeedsRoot, OSError) as exc:
@@ -80,7 +75,7 @@ def install(language: Language, *, steps: Steps, debian: Debian, force: bool = F
 
 def script_environment(prefix: Path) -> dict[str, str]:
     """The environment of install.sh: the caller's, with the programs a session will find first on PATH, and PYTHON as this environment's interpreter."""
-    env = {key: value for key, value in os.environ.items() if key not in _UNWANTED_ENV}
+    env = {key: value for key, value in os.environ.items() if key not in _UNWANTED_ENV}  # noqa: TID251 - it is passed on, not read
     env["PATH"] = f"{languages.search_path(prefix)}:{env.get('PATH', '')}"
     env["PYTHON"] = str(languages.python_of(prefix))
     return env

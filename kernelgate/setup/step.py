@@ -1,6 +1,6 @@
 """A slow program, shown as one line with its time; what it prints goes to a log, whose end is shown if it fails.
 
-    python -m kernelgate.setup.step --log FILE "Python packages" -- PROGRAM ARGUMENT ...
+`main` is the same for the Makefile: `--log FILE "Python packages" -- PROGRAM ARGUMENT ...`.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _tail(log: Path, start: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one step; exits with 1 if it failed."""
-    parser = argparse.ArgumentParser(prog="python -m kernelgate.setup.step", description="Run a slow program as one line with its time.")
+    parser = argparse.ArgumentParser(prog="step", description="Run a slow program as one line with its time.")
     parser.add_argument("--log", type=Path, required=True, help="file that gets all of its output")
     parser.add_argument("title")
     parser.add_argument("program", nargs=argparse.REMAINDER)
@@ -118,7 +118,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{exc.tail}\n\n{exc}; all of its output is in {options.log}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
