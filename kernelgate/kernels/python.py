@@ -22,6 +22,7 @@ import argparse
 import asyncio
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import importlib.util
@@ -46,6 +47,7 @@ _debugpy = sys.modules.get("debugpy")
 sys.modules["debugpy"] = None  # type: ignore[assignment]
 try:
     import ipykernel.debugger
+    import ipykernel.ipkernel
 finally:
     if _debugpy is None:
         del sys.modules["debugpy"]
@@ -64,6 +66,7 @@ from ipykernel.kernelbase import Kernel
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.autocall import ExitAutocall
 from IPython.core.error import UsageError
+from IPython.core.formatters import IPythonDisplayFormatter, MimeBundleFormatter
 from IPython.core.profiledir import ProfileDir
 from jupyter_client.session import Session
 from tornado import ioloop
@@ -149,6 +152,14 @@ def _safe_str(value: object) -> str:
         return f"<str() of this exception failed: {type(exc).__name__}>"
 
 
+def _ends_by_interrupt(exc: BaseException) -> bool:
+    """Whether it is what SIGINT becomes in a cell that awaits, or that runs `%%bash`."""
+    return isinstance(exc, asyncio.CancelledError) or (
+        type(exc).__name__ == "CalledProcessError"
+        and getattr(exc, "returncode", None) == -signal.SIGINT
+    )
+
+
 class _Leave(SystemExit):
     """What `exit()` raises to end its cell; not an error."""
 
@@ -170,6 +181,31 @@ class DisplayHook(ZMQShellDisplayHook):
 
     def log_output(self, format_dict: dict[str, Any]) -> None:
         """Nothing: IPython would hold every bundle, images included, for as long as it lives."""
+
+
+class _DisplaysItself(IPythonDisplayFormatter):
+    """Objects that display themselves; not Plotly's, which can also be a result, with text."""
+
+    def __call__(self, obj: Any) -> bool | None:
+        if type(obj).__module__.startswith("plotly.") and hasattr(obj, "_repr_mimebundle_"):
+            return None
+        shown: bool | None = super().__call__(obj)
+        return shown
+
+
+class _MimeBundle(MimeBundleFormatter):
+    """Objects that know their own bundle; Altair's charts give their Vega-Lite besides HTML."""
+
+    def __call__(self, obj: Any, include: Any = None, exclude: Any = None) -> Any:
+        bundle = super().__call__(obj, include=include, exclude=exclude)
+        altair = sys.modules.get("altair")
+        if altair is None or not isinstance(obj, getattr(altair, "TopLevelMixin", ())):
+            return bundle
+        data, metadata = bundle if bundle is not None else ({}, {})
+        with contextlib.suppress(Exception):
+            version = altair.SCHEMA_VERSION.lstrip("v").split(".")[0]
+            data = {f"application/vnd.vegalite.v{version}+json": obj.to_dict(), **data}
+        return data, metadata
 
 
 class _ProfileDir(ProfileDir):
@@ -219,8 +255,17 @@ class Shell(ZMQInteractiveShell):
         """Add charts, tables and plain JSON to what values can be shown as."""
         super().init_display_formatter()
         self.shown_figures: weakref.WeakSet[Any] = weakref.WeakSet()
-        charts.register(self.display_formatter, on_figure=self.shown_figures.add)
+        charts.register(self.display_formatter, on_figure=self._on_figure)
         tables.register(self.display_formatter)
+        display_formatter = self.display_formatter
+        display_formatter.ipython_display_formatter = _DisplaysItself(parent=display_formatter)
+        display_formatter.mimebundle_formatter = _MimeBundle(parent=display_formatter)
+
+    def _on_figure(self, figure: Any) -> None:
+        self.shown_figures.add(figure)
+        # Becomes true again when anything on it is changed. Drawing for `bbox_inches="tight"` leaves
+        # it true, although nothing changed.
+        figure.stale = False
 
     def init_events(self) -> None:
         """First of all hooks: figures that were shown already are not shown again."""
@@ -234,7 +279,7 @@ class Shell(ZMQInteractiveShell):
         close = backend.InlineBackend.instance().close_figures
         for manager in backend.Gcf.get_all_fig_managers():
             figure = manager.canvas.figure
-            if figure in self.shown_figures:
+            if figure in self.shown_figures and not figure.stale:
                 backend.show._to_draw = [f for f in backend.show._to_draw if f is not figure]
                 if close:
                     backend.Gcf.destroy(manager)
@@ -282,8 +327,8 @@ class Shell(ZMQInteractiveShell):
             return
         if isinstance(value, _Leave):
             return
-        if isinstance(value, asyncio.CancelledError) and self.kernel and self.kernel.interrupted:
-            # The cell was awaiting when SIGINT came: same cause, same name as everywhere else.
+        if self.kernel is not None and self.kernel.interrupted and _ends_by_interrupt(value):
+            # Same cause, same name as everywhere else.
             etype, value = KeyboardInterrupt, KeyboardInterrupt().with_traceback(tb)
         if issubclass(etype, SyntaxError):
             self.showsyntaxerror(filename, running_compiled_code)
@@ -379,11 +424,20 @@ class PythonKernel(IPythonKernel):
 
     cell_running = False
     interrupted = False
-    """Whether SIGINT cancelled the running cell at an await."""
+    """Whether SIGINT came while the running cell ran."""
 
     _cell_task: asyncio.Future[Any] | None = None
     _cell_started_ticks = 0.0
     outbox: Outbox
+
+    def __init__(self, **kwargs: Any) -> None:
+        # ipykernel looks at every loaded module for its debugger, which after a fork copies the page
+        # each of them is on: a few MB of each kernel.
+        ipykernel.ipkernel.sys = types.SimpleNamespace(modules={})  # type: ignore[attr-defined, assignment]
+        try:
+            super().__init__(**kwargs)
+        finally:
+            ipykernel.ipkernel.sys = sys  # type: ignore[attr-defined]
 
     async def poll_stopped_queue(self) -> None:
         """Nothing to poll without a debugger."""
@@ -437,12 +491,16 @@ class PythonKernel(IPythonKernel):
         except (KeyboardInterrupt, Exception) as exc:  # noqa: BLE001 - the caller must hear of it
             reply = self._error_reply(exc)
         if shell.leaving is not None:
-            reply.update(status="ok", payload=[{"source": "ask_exit", "keepkernel": False}])
-        elif reply["status"] == "error":
+            payload = [{"source": "ask_exit", "keepkernel": False}]
+            reply = {"status": "ok", "user_expressions": {}, "payload": payload}
+        elif reply["status"] == "error" or shell.last_error is not None:
             if shell.last_error is None:
                 reply = self._error_reply(RuntimeError(reply.get("evalue", "")))
             ename, evalue, lines = shell.last_error or ("", "", [])
-            reply.update(ename=ename, evalue=evalue, traceback=lines)
+            reply.update(status="error", ename=ename, evalue=evalue, traceback=lines)
+            if ename == "StdinNotImplementedError":
+                # A debugger that found no stdin leaves its trace function behind.
+                sys.settrace(None)
         if store_history and not silent and shell.execution_count == count:
             # IPython does not count an empty cell.
             shell.execution_count += 1
@@ -493,10 +551,15 @@ class PythonKernel(IPythonKernel):
         self._interrupt_children()
         if self.outbox.defer_interrupt():
             return
-        if self._cell_task is None or self._runs_user_code(frame):
-            raise KeyboardInterrupt
         self.interrupted = True
-        self.io_loop.asyncio_loop.call_soon_threadsafe(self._cell_task.cancel)  # type: ignore[attr-defined]
+        if self._cell_task is None:
+            raise KeyboardInterrupt
+        loop = self.io_loop.asyncio_loop  # type: ignore[attr-defined]
+        runs_now = self._runs_user_code(frame)
+        if not runs_now or asyncio.current_task(loop) is not self._cell_task:
+            loop.call_soon_threadsafe(self._cell_task.cancel)
+        if runs_now:
+            raise KeyboardInterrupt
 
     def _runs_user_code(self, frame: types.FrameType | None) -> bool:
         namespace = self.shell.user_ns
@@ -725,6 +788,7 @@ class KernelApp(IPKernelApp):
         shell.parent = self.kernel
         sys.modules["__main__"] = shell.user_module
         _inherit_parents(shell)
+        _allow_asyncio_run()
 
     def init_signal(self) -> None:
         """Handlers, and a descriptor by which the control thread hears of every signal at once."""
@@ -756,6 +820,7 @@ class KernelApp(IPKernelApp):
 
     def _in_forked_child(self) -> None:
         """A fork made by a cell is an ordinary process: it must not answer for the kernel."""
+        KernelStream.forked = True
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -826,6 +891,32 @@ def _inherit_parents(shell: Shell) -> None:
     pools._WorkItem.run = work  # type: ignore[method-assign]
 
 
+def _allow_asyncio_run() -> None:
+    """Make `asyncio.run` work in a cell, as it does in a program.
+
+    The kernel's loop runs in the main thread, so that Python refuses to run another one there. While
+    the cell waits for it the kernel's loop does nothing anyway, and is set aside.
+    """
+    original = asyncio.run
+
+    @functools.wraps(original)
+    def run(main: Any, **options: Any) -> Any:
+        loop = asyncio._get_running_loop()
+        task = asyncio.current_task(loop) if loop is not None else None
+        if task is None:
+            return original(main, **options)
+        asyncio.tasks._leave_task(loop, task)
+        asyncio._set_running_loop(None)
+        try:
+            return original(main, **options)
+        finally:
+            asyncio._set_running_loop(loop)
+            asyncio.set_event_loop(loop)
+            asyncio.tasks._enter_task(loop, task)
+
+    asyncio.run = run
+
+
 def _profile_dir() -> ProfileDir:
     return _ProfileDir(location=SCRATCH_DIR)
 
@@ -856,6 +947,7 @@ _WARM_CELLS = (
     "def f(:",
     "from IPython.display import display, HTML\ndisplay(HTML('<b>x</b>'))",
     "%time 1\n",
+    "len?",
 )
 
 _WARM_LIBRARY_CELLS = {
@@ -876,6 +968,16 @@ _ALSO = {
     "matplotlib": ("matplotlib.pyplot", "matplotlib.dates", "matplotlib_inline.backend_inline"),
     "numpy": ("numpy.random", "numpy.linalg", "numpy.fft"),
 }
+
+
+# What a kernel would import at its start or in its first cells.
+_LAZY_IMPORTS = (
+    "IPython.core.completer", "IPython.core.debugger", "IPython.core.magics.namespace",
+    "IPython.core.magics.script", "IPython.extensions.storemagic", "concurrent.futures.thread",
+    "faulthandler", "jedi", "multiprocessing.pool", "multiprocessing.popen_fork",
+    "multiprocessing.util", "pdb", "pydoc", "pygments.formatters.html", "pygments.lexers.python",
+    "pygments.styles.default", "stack_data", "subprocess", "tornado.platform.asyncio",
+)  # fmt: skip
 
 
 class _Nowhere:
@@ -914,10 +1016,7 @@ def prepare(preload: list[str]) -> dict[str, Any]:
 
 
 def _prepare(preload: list[str]) -> dict[str, Any]:
-    for name in (
-        "concurrent.futures.thread", "IPython.core.completer", "IPython.extensions.storemagic",
-        "jedi", "multiprocessing.util", "pdb", "pydoc", "sqlite3", "stack_data", "subprocess",
-    ):  # fmt: skip
+    for name in _LAZY_IMPORTS:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     imported, missing = [], []
@@ -934,6 +1033,10 @@ def _prepare(preload: list[str]) -> dict[str, Any]:
     shell.extension_manager.load_extension("IPython.extensions.storemagic")
     if "matplotlib" in imported:
         shell.enable_matplotlib("inline")
+    if "PIL" in sys.modules:
+        # `Image.show()` shows the image among the outputs, instead of looking for a desktop.
+        viewers = importlib.import_module("PIL.ImageShow")._viewers
+        viewers.sort(key=lambda viewer: type(viewer).__name__ != "IPythonViewer")
     cells = [*_WARM_CELLS, *(cell for name, cell in _WARM_LIBRARY_CELLS.items() if name in imported)]
     _warm(shell, cells)
     return {
@@ -959,7 +1062,9 @@ def _warm(shell: Shell, cells: list[str]) -> None:
 
         with provisionalcompleter():
             list(shell.Completer.completions("import o", 8))
-            list(shell.Completer.completions("x.app", 5))
+            for code in ("x.app", "y = [1]; y.app", "import os; os.path.jo"):
+                for completion in shell.Completer.completions(code, len(code)):
+                    _ = completion.type, completion.signature
         with contextlib.suppress(KeyError):
             shell.object_inspect_mime("x")
         shell.input_transformer_manager.check_complete("for i in x:")
@@ -977,13 +1082,23 @@ def _warm(shell: Shell, cells: list[str]) -> None:
     shell.payload_manager.clear_payload()
     for publisher in (shell.displayhook, shell.display_pub):
         publisher.session = publisher.pub_socket = None
-    if "matplotlib.font_manager" in sys.modules:
-        # Each cached font is an open file.
-        sys.modules["matplotlib.font_manager"]._get_font.cache_clear()
-        gc.collect()
+    if "matplotlib.pyplot" in sys.modules:
+        _forget_figures()
     for name in ("last_type", "last_value", "last_traceback"):
         if hasattr(sys, name):
             delattr(sys, name)
+
+
+def _forget_figures() -> None:
+    """Close the files that are cached fonts, and forget that anything was drawn."""
+    sys.modules["matplotlib.font_manager"]._get_font.cache_clear()
+    if "matplotlib.mathtext" in sys.modules:
+        sys.modules["matplotlib.mathtext"].MathTextParser._parse_cached.cache_clear()
+    draw = sys.modules["matplotlib.pyplot"].draw_if_interactive
+    if hasattr(draw, "called"):
+        # IPython's mark; `%run` would draw an empty figure because of it.
+        draw.called = False
+    gc.collect()
 
 
 def _set_jedi_cache() -> None:
@@ -1009,8 +1124,7 @@ def run(connection_file: str) -> NoReturn:
     status = 1
     try:
         _become_a_process_of_its_own()
-        app = KernelApp(connection_file)
-        IPKernelApp._instance = KernelApp._instance = app
+        app = KernelApp.instance(connection_file)
         app.initialize()
         status = app.serve()
         _end_children()

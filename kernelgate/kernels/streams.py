@@ -69,6 +69,7 @@ class Outbox:
         self._room = threading.Condition(threading.Lock())
         self._pipes: dict[int, KernelStream] = {}
         self._poll = select.poll()
+        self._line_starts = True
         self._interrupted = False
 
     def defer_interrupt(self) -> bool:
@@ -90,9 +91,16 @@ class Outbox:
     def add(self, stream: KernelStream, parent: dict[str, Any], text: str) -> None:
         """Append text; sends, and waits for room, when a chunk is full. Call without the lock."""
         with self.lock:
-            if self._poll.poll(0):
+            # Only at the start of a line: `print` writes twice, and asking costs as much as writing.
+            if self._line_starts and self._poll.poll(0):
                 self._drain()
-            full = self._append(stream, parent, text)
+            self._line_starts = text.endswith("\n")
+            if stream is self._last_stream and parent is self._last_parent and self._timer_set:
+                self._last_parts.append(text)
+                self._chars += len(text)
+                full = self._chars >= CHUNK_CHARS
+            else:
+                full = self._append(stream, parent, text)
             if full:
                 self._send()
         if self._interrupted:
@@ -213,6 +221,9 @@ class Outbox:
 class KernelStream(OutStream):
     """A text stream whose text becomes `stream` messages of the execution that wrote it."""
 
+    forked = False
+    """Whether this process is a fork of the kernel's: it writes to the kernel's pipes."""
+
     def __init__(self, outbox: Outbox, pub_thread: IOPubThread, name: Literal["stdout", "stderr"]):
         super().__init__(outbox.session, pub_thread, name, watchfd=False)
         self._outbox = outbox
@@ -235,13 +246,10 @@ class KernelStream(OutStream):
         if not isinstance(string, str):
             message = f"write() argument must be str, not {type(string)}"
             raise TypeError(message)
-        if self.pub_thread is None:
-            message = "I/O operation on closed file"
-            raise ValueError(message)
-        if os.getpid() != self._master_pid:
+        if self.forked:
             self._write_in_child(string)
         elif string:
-            self._outbox.add(self, self.parent_header, string)
+            self._outbox.add(self, self._parent_header.get(self._parent_header_global), string)
         return len(string)
 
     def _write_in_child(self, string: str) -> None:
@@ -256,7 +264,7 @@ class KernelStream(OutStream):
 
     def flush(self) -> None:
         """Hand everything written so far, by anyone and to either stream, to ZeroMQ."""
-        if self.pub_thread is not None and os.getpid() == self._master_pid:
+        if not self.forked:
             self._outbox.flush(wait=True)
 
     def fileno(self) -> int:
