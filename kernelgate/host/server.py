@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernelgate.errors import KernelgateError, RemoteProtocolError
-from kernelgate.host.journal import Journal
+from kernelgate.link.journal import Journal
 from kernelgate.host.loop import Loop
 from kernelgate.link import frame
 from kernelgate.protocol import event as events

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -19,7 +20,7 @@ from kernelgate import ids
 from kernelgate.errors import ContextNotFound, ExecutionConflict, ExecutionNotFound, InvalidRequest, KernelgateError, KernelStartFailed, SessionClosed
 from kernelgate.host import channel
 from kernelgate.host.context import Context, Job
-from kernelgate.host.journal import Journal
+from kernelgate.link.journal import Journal
 from kernelgate.host.loop import Loop
 from kernelgate.host.server import Request, Server
 from kernelgate.host.spool import Spool
@@ -364,9 +365,12 @@ class SessionHost:
         if mode == "stream":
             self.server.stream(request, execution_id, request.fields.get("after") or 0)
         elif mode == "result" and execution_id in self.jobs:
-            self.server.when_ended(execution_id, request, lambda: request.reply(self.result(execution_id)))
+            self.server.when_ended(execution_id, request, lambda: self._reply_result(request, execution_id))
         else:
-            request.reply(self.result(execution_id))
+            self._reply_result(request, execution_id)
+
+    def _reply_result(self, request: Request, execution_id: str) -> None:
+        request.reply({}, json.dumps(self.result(execution_id), separators=(",", ":")).encode())
 
     def result(self, execution_id: str) -> dict[str, Any]:
         """The result so far, from the journal."""
@@ -393,7 +397,7 @@ class SessionHost:
         if execution_id in self.jobs:
             self.jobs[execution_id][0].cancel(execution_id)
             self._flush()
-        request.reply(self.result(execution_id))
+        self._reply_result(request, execution_id)
 
     def op_stdin(self, request: Request) -> None:
         execution_id = self._known(request)

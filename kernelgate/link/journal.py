@@ -1,4 +1,4 @@
-"""The journal: an append-only file of events, and the index that finds an execution in it.
+"""The journal: an append-only file of events, and the index that finds an execution in it. The host writes it; the gateway reads it when there is no host any more.
 
 Events are numbered when they are appended and written by `flush` in one write; only what was written is sent on. What a process wrote survives its death, so the journal
 needs no fsync to outlive kill -9 of any process; a power failure may take the last seconds. A torn last line, left by a full disk or a crash, is cut off at open.
@@ -32,10 +32,11 @@ class Span:
 
 
 class Journal:
-    """One session's journal, open for appending and reading. Raises OSError where the file cannot be used."""
+    """One session's journal, open for appending and reading, or for reading alone. Raises OSError where the file cannot be used."""
 
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._read_only = read_only
+        self._fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT | os.O_APPEND) | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.size = os.fstat(self._fd).st_size
         self.last_seq = 0
         self.spans: dict[str, Span] = {}
@@ -54,7 +55,8 @@ class Journal:
             end = offset + len(line)
             self._index(offset, line, record["execution_id"], record["type"], record["seq"])
         if end != self.size:
-            os.ftruncate(self._fd, end)
+            if not self._read_only:
+                os.ftruncate(self._fd, end)
             self.size = end
 
     def _index(self, offset: int, line: bytes, execution_id: str | None, kind: str, seq: int) -> None:

@@ -1,0 +1,218 @@
+"""`/v1/sessions/S/channel`: one WebSocket for everything of a session, both ways.
+
+Every request runs beside the others and is answered under its own id. Writing waits for the socket, so a slow reader holds back its own streams and nothing else; one that
+takes nothing for `server.write_timeout_s` is closed with 1013.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from tornado import websocket
+
+from kernelgate import ids
+from kernelgate._aio import Tasks
+from kernelgate.api.base import Guarded, Services, error_body
+from kernelgate.api.errors import status_of
+from kernelgate.api.native import model, operation
+from kernelgate.api.native.context import QUESTIONS, question
+from kernelgate.errors import Conflict, Draining, InvalidRequest, KernelgateError
+from kernelgate.sessions.session import Session
+
+#: Requests of one socket under way at once.
+_MAX_REQUESTS = 256
+
+
+class ChannelHandler(Guarded, websocket.WebSocketHandler):
+    """Authenticated by header or `?token=`."""
+
+    def initialize(self, services: Services) -> None:
+        self.services = services
+        self._tasks = Tasks()
+        self._requests: dict[str, asyncio.Task[Any]] = {}
+        self._session: Session | None = None
+
+    async def prepare(self) -> None:
+        self.request_id = self.take_request_id()
+        self.set_header("X-Request-Id", self.request_id)
+        try:
+            self.check_host()
+            self.check_origin_allowed()
+            token = self.authenticate(query=True)
+            if self.services.draining:
+                raise Draining("this server is stopping; try again in a moment")
+            self._session = self.services.keeper.get(token.id, self.path_kwargs["session_id"])
+        except KernelgateError as exc:
+            self.set_status(status_of(exc))
+            self.set_header("Content-Type", "application/json")
+            self.finish(error_body(exc.code, exc.detail, self.request_id, exc.details))
+
+    def check_origin(self, origin: str) -> bool:
+        return True  # prepare has checked it, and answers with a reason
+
+    def open(self, *_: str, **__: str) -> None:
+        self.set_nodelay(True)
+        assert self._session is not None
+        self._session.busy += 1
+        self.services.metrics.streams.inc()
+
+    def on_close(self) -> None:
+        assert self._session is not None
+        self._session.busy -= 1
+        self._session.touch()
+        self.services.metrics.streams.dec()
+        self.services.tasks.start(self._tasks.close(), "channel:close")
+
+    def on_message(self, message: str | bytes) -> None:
+        try:
+            request = json.loads(message)
+            if not isinstance(request, dict) or not isinstance(request.get("id"), str) or not ids.is_caller_id(request["id"]):
+                raise InvalidRequest("a message is a JSON object with an `id` of 1 to 128 characters of A-Za-z0-9_.:-")
+        except (ValueError, RecursionError, InvalidRequest) as exc:
+            error = exc if isinstance(exc, InvalidRequest) else InvalidRequest(f"the message is not JSON: {exc}", code="invalid_json")
+            self._tasks.start(self._send({"id": None, **error_body(error.code, error.detail, self.request_id)}), "channel:error")
+            return
+        key = request.pop("id")
+        if key in self._requests or len(self._requests) >= _MAX_REQUESTS:
+            reason = "an earlier request with this id is not answered yet" if key in self._requests else f"{_MAX_REQUESTS} requests are under way on this socket"
+            self._tasks.start(self._send({"id": key, **error_body(Conflict.code, reason, self.request_id)}), "channel:error")
+            return
+        task = self._requests[key] = self._tasks.start(self._serve(key, request), f"channel:{key}")
+        task.add_done_callback(lambda _: self._requests.pop(key, None))
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await self._write(json.dumps(message, separators=(",", ":")).encode())
+
+    async def _write(self, text: bytes) -> None:
+        try:
+            async with asyncio.timeout(self.services.settings.server.write_timeout_s):
+                await self.write_message(text)
+        except TimeoutError:
+            self.close(1013, "the reader takes nothing")
+            raise websocket.WebSocketClosedError from None
+
+    async def _serve(self, key: str, request: dict[str, Any]) -> None:
+        """One request from its start to its last event."""
+        assert self._session is not None
+        self._session.touch()
+        try:
+            operation_ = getattr(self, f"op_{request.pop('op', None)}", None)
+            if operation_ is None:
+                raise InvalidRequest("op: execute, attach, subscribe, detach, cancel, stdin, interrupt, restart, complete, inspect, is_complete or ping is expected", code="unknown_op")
+            await operation_(key, request)
+        except websocket.WebSocketClosedError:
+            return
+        except KernelgateError as exc:
+            with contextlib.suppress(websocket.WebSocketClosedError):
+                await self._send({"id": key, **error_body(exc.code, exc.detail, self.request_id, exc.details)})
+
+    async def _reply(self, key: str, value: Any) -> None:
+        await self._send({"id": key, "reply": value})
+
+    async def _reply_bytes(self, key: str, value: bytes) -> None:
+        await self._write(b'{"id":' + json.dumps(key).encode() + b',"reply":' + value + b"}")
+
+    async def _events(self, key: str, events: AsyncIterator[list[bytes]]) -> None:
+        start = b'{"id":' + json.dumps(key).encode() + b',"event":'
+        async with contextlib.aclosing(events) as source:  # type: ignore[type-var]
+            async for lines in source:
+                for line in lines:
+                    await self._write(start + line[:-1] + b"}")
+
+    # -- operations --
+
+    async def op_ping(self, key: str, request: dict[str, Any]) -> None:
+        await self._reply(key, {})
+
+    async def op_execute(self, key: str, request: dict[str, Any]) -> None:
+        if "execution_id" in request:
+            request["id"] = request.pop("execution_id")
+        body = _convert(request, model.Execute)
+        fields = operation.execution(self.services, body, self.request_id)
+        assert self._session is not None
+        try:
+            accepted = await operation.result(self.services, self._session, "execute", mode="accept", after=0, **fields)
+            await self._reply_bytes(key, accepted)
+            await self._events(key, operation.events(self.services, self._session, "attach", execution_id=fields["execution_id"]))
+        except (websocket.WebSocketClosedError, asyncio.CancelledError):
+            if body.on_disconnect == "interrupt":
+                self.services.tasks.start(operation.result(self.services, self._session, "cancel", execution_id=fields["execution_id"]), "channel:cancel")
+            raise
+
+    async def op_attach(self, key: str, request: dict[str, Any]) -> None:
+        execution_id, after = _text(request, "execution_id"), _after(request)
+        assert self._session is not None
+        await self._reply_bytes(key, await operation.result(self.services, self._session, "attach", execution_id=execution_id, mode="accept"))
+        await self._events(key, operation.events(self.services, self._session, "attach", after=after, execution_id=execution_id))
+
+    async def op_subscribe(self, key: str, request: dict[str, Any]) -> None:
+        assert self._session is not None
+        await self._reply(key, {})
+        await self._events(key, operation.events(self.services, self._session, "events", after=_after(request)))
+
+    async def op_detach(self, key: str, request: dict[str, Any]) -> None:
+        task = self._requests.get(_text(request, "of"))
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        await self._reply(key, {})
+
+    async def op_cancel(self, key: str, request: dict[str, Any]) -> None:
+        assert self._session is not None
+        await self._reply_bytes(key, await operation.result(self.services, self._session, "cancel", execution_id=_text(request, "execution_id")))
+
+    async def op_stdin(self, key: str, request: dict[str, Any]) -> None:
+        assert self._session is not None
+        execution_id = _text(request, "execution_id")
+        await operation.ask(self.services, self._session, "stdin", execution_id=execution_id, value=_text(request, "value"))
+        await self._reply(key, {})
+
+    async def op_interrupt(self, key: str, request: dict[str, Any]) -> None:
+        assert self._session is not None
+        await self._reply(key, await operation.ask(self.services, self._session, "interrupt", context=request.get("context")))
+
+    async def op_restart(self, key: str, request: dict[str, Any]) -> None:
+        assert self._session is not None
+        answer = await operation.ask(self.services, self._session, "context_restart", **operation.target(self.services, None, _text(request, "context")))
+        await self._reply(key, msgspec.to_builtins(operation.checked(answer, model.Context)))
+
+    async def _question(self, kind: str, key: str, request: dict[str, Any]) -> None:
+        context = _text(request, "context")
+        del request["context"]
+        await self._reply(key, await question(self.services, self._session, kind, context, _convert(request, QUESTIONS[kind][0])))
+
+    async def op_complete(self, key: str, request: dict[str, Any]) -> None:
+        await self._question("complete", key, request)
+
+    async def op_inspect(self, key: str, request: dict[str, Any]) -> None:
+        await self._question("inspect", key, request)
+
+    async def op_is_complete(self, key: str, request: dict[str, Any]) -> None:
+        await self._question("is_complete", key, request)
+
+
+def _convert(request: dict[str, Any], kind: Any) -> Any:
+    try:
+        return msgspec.convert(request, kind)
+    except msgspec.ValidationError as exc:
+        raise InvalidRequest(str(exc)) from exc
+
+
+def _text(request: dict[str, Any], name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name}: text is expected")
+    return value
+
+
+def _after(request: dict[str, Any]) -> int:
+    value = request.get("after", 0)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidRequest("after: the number of an event is expected")
+    return value
+
+

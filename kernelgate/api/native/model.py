@@ -1,0 +1,284 @@
+"""The models of the native API: they validate requests and what hosts answer, and the OpenAPI document is made from them. Fields are described in docs/api.md."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from kernelgate.errors import InvalidRequest
+
+MAX_ENV_BYTES = 256 * 1024
+MAX_LABELS = 64
+
+Seconds = Annotated[float, Meta(gt=0)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+ExecutionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+Labels = Annotated[dict[Name, Annotated[str, Meta(max_length=1024)]], Meta(max_length=MAX_LABELS)]
+Bytes = Annotated[int, Meta(ge=0)]
+
+
+class Model(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A request body: unknown fields are refused, so that a misspelt one is noticed."""
+
+
+class CreateSession(Model):
+    labels: Labels = {}
+    env: dict[str, str] = {}
+    idle_timeout_s: Seconds | None | UnsetType = UNSET
+    lifetime_s: Seconds | None | UnsetType = UNSET
+    languages: list[str] = []
+
+
+class UpdateSession(Model):
+    labels: Labels | UnsetType = UNSET
+    idle_timeout_s: Seconds | None | UnsetType = UNSET
+    lifetime_s: Seconds | None | UnsetType = UNSET
+
+
+class Empty(Model):
+    pass
+
+
+class CreateContext(Model):
+    language: str
+    name: Annotated[str, Meta(max_length=128)] | None = None
+    cwd: Annotated[str, Meta(max_length=4096)] | None = None
+    env: dict[str, str] = {}
+
+
+class Complete(Model):
+    code: str
+    cursor_pos: Annotated[int, Meta(ge=0)] | None = None
+
+
+class Inspect(Model):
+    code: str
+    cursor_pos: Annotated[int, Meta(ge=0)] | None = None
+    detail_level: Literal[0, 1] = 0
+
+
+class IsComplete(Model):
+    code: str
+
+
+class Execute(Model):
+    code: str
+    language: str | None = None
+    context: str | None = None
+    id: ExecutionId | None = None
+    timeout_s: Seconds | None | UnsetType = UNSET
+    env: dict[str, str] = {}
+    allow_stdin: bool = False
+    ansi: bool = False
+    max_output_bytes: Bytes | None = None
+    max_result_bytes: Bytes | None = None
+    on_disconnect: Literal["continue", "interrupt"] = "continue"
+
+
+class Stdin(Model):
+    value: Annotated[str, Meta(max_length=1024 * 1024)]
+
+
+# -- answers --
+
+
+class Error(msgspec.Struct, kw_only=True):
+    name: str
+    value: str
+    traceback: str
+
+
+class Item(msgspec.Struct, kw_only=True, omit_defaults=True):
+    is_main_result: bool
+    text: str | UnsetType = UNSET
+    html: str | UnsetType = UNSET
+    markdown: str | UnsetType = UNSET
+    png: str | UnsetType = UNSET
+    jpeg: str | UnsetType = UNSET
+    svg: str | UnsetType = UNSET
+    pdf: str | UnsetType = UNSET
+    latex: str | UnsetType = UNSET
+    json: Any = UNSET
+    javascript: str | UnsetType = UNSET
+    chart: Any = UNSET
+    data: Any = UNSET
+    extra: dict[str, Any] | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+
+class Logs(msgspec.Struct, kw_only=True):
+    stdout: list[str]
+    stderr: list[str]
+
+
+class Truncated(msgspec.Struct, kw_only=True):
+    stdout_bytes: int
+    stderr_bytes: int
+    result_bytes: int
+
+
+class Timeout(msgspec.Struct, kw_only=True):
+    after_s: float
+    action: Literal["interrupt", "restart"]
+
+
+class Death(msgspec.Struct, kw_only=True):
+    reason: Literal["exited", "signalled", "out_of_memory", "restarted", "start_failed"]
+    exit_code: int | None
+    signal: str | None
+    message: str
+
+
+Status = Literal["ok", "error", "timeout", "interrupted", "cancelled", "kernel_died", "lost"]
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """A result without its outputs."""
+
+    id: str
+    request_id: str | None
+    session_id: str | None
+    context_id: str
+    language: str
+    state: Literal["queued", "running", "done"]
+    queue_position: int | None
+    success: bool | None
+    status: Status | None
+    execution_count: int | None
+    execution_time: float | None
+    error: Error | None
+    truncated: Truncated | None
+    timeout: Timeout | None
+    death: Death | None
+    fresh_kernel: str | None
+    created_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    last_seq: int
+
+
+class Result(Summary, kw_only=True):
+    logs: Logs
+    results: list[Item]
+    text: str | None
+
+
+class Executions(msgspec.Struct, kw_only=True):
+    executions: list[Summary]
+    next_page_token: str | None
+
+
+class Context(msgspec.Struct, kw_only=True):
+    id: str
+    name: str
+    language: str
+    cwd: str
+    is_default: bool
+    state: Literal["starting", "idle", "busy", "dead"]
+    execution_count: int
+    queued: int
+    created_at: str
+    generation: int
+    death: Death | None
+
+
+class Contexts(msgspec.Struct, kw_only=True):
+    contexts: list[Context]
+
+
+class Session(msgspec.Struct, kw_only=True):
+    id: str
+    state: Literal["running", "closed", "lost"]
+    reason: str | None
+    created_at: str
+    last_activity_at: str
+    ended_at: str | None
+    idle_timeout_s: float | None
+    lifetime_s: float | None
+    expires_at: str | None
+    labels: dict[str, str]
+    env_names: list[str]
+    cwd: str
+    executing: int
+    contexts: list[Context]
+
+
+class SessionList(msgspec.Struct, kw_only=True):
+    sessions: list[Session]
+    next_page_token: str | None
+
+
+class Interrupted(msgspec.Struct, kw_only=True):
+    interrupted: list[str]
+
+
+class Completion(msgspec.Struct, kw_only=True):
+    matches: list[str]
+    cursor_start: int
+    cursor_end: int
+    metadata: dict[str, Any] = {}
+
+
+class Inspection(msgspec.Struct, kw_only=True):
+    found: bool
+    data: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+
+class Completeness(msgspec.Struct, kw_only=True):
+    status: Literal["complete", "incomplete", "invalid", "unknown"]
+    indent: str = ""
+
+
+class Language(msgspec.Struct, kw_only=True):
+    name: str
+    display_name: str
+    aliases: list[str]
+    state: Literal["ready", "not_installed"]
+    version: str | None
+    missing: list[str]
+    install: str
+
+
+class Languages(msgspec.Struct, kw_only=True):
+    languages: list[Language]
+
+
+class Failure(msgspec.Struct, kw_only=True):
+    """Every error's body has this under `error`."""
+
+    code: str
+    message: str
+    request_id: str
+    details: dict[str, Any] = {}
+
+
+class ErrorBody(msgspec.Struct, kw_only=True):
+    error: Failure
+
+
+class Event(msgspec.Struct, kw_only=True):
+    """One line of a stream. Further fields by type: see docs/api.md."""
+
+    seq: int
+    execution_id: str | None
+    type: Literal["queued", "started", "stdout", "stderr", "result", "update", "clear", "error", "input_request", "input_reply", "truncated", "gap", "kernel", "end"]
+    time: float
+
+
+def checked_env(env: dict[str, str]) -> dict[str, str]:
+    """An environment that execve takes. Raises InvalidRequest naming the entry."""
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name:
+            raise InvalidRequest(f"env: {name!r} cannot be a variable's name", code="invalid_env")
+        if "\0" in value:
+            raise InvalidRequest(f"env: the value of {name!r} has a NUL character", code="invalid_env")
+    try:
+        size = sum(len(name.encode()) + len(value.encode()) + 2 for name, value in env.items())
+    except UnicodeEncodeError as exc:
+        raise InvalidRequest("env: names and values must be Unicode text", code="invalid_env") from exc
+    if size > MAX_ENV_BYTES:
+        raise InvalidRequest(f"env: {size} bytes are too many, {MAX_ENV_BYTES} are allowed", code="invalid_env")
+    return env

@@ -1,0 +1,138 @@
+"""What HTTP and the WebSocket have in common: from a model to the request a host understands, and answers checked on the way back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import UNSET
+
+from kernelgate import ids, languages
+from kernelgate.api.base import Services, retrying_host
+from kernelgate.api.native import model
+from kernelgate.errors import HostUnavailable, InvalidRequest, RemoteProtocolError
+from kernelgate.protocol.event import seq_of
+from kernelgate.sessions.session import Session
+
+T = TypeVar("T")
+
+DEFAULT_LANGUAGE = "python"
+_REATTACH_TRIES = 5
+
+
+def checked(value: Any, kind: type[T]) -> T:
+    """What a host said, as a model. Raises RemoteProtocolError: a host is not trusted further than its session."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as exc:
+        raise RemoteProtocolError("the session's host answered something that is no answer") from exc
+
+
+def language(services: Services, name: str) -> languages.Language:
+    """Raises UnsupportedLanguage, LanguageNotInstalled."""
+    return languages.resolve(name, services.keeper.node.python["prefix"])
+
+
+def target(services: Services, name: str | None, context: str | None) -> dict[str, Any]:
+    """Which context a request means: one by its id, or the default one of a language."""
+    if name is not None and context is not None:
+        raise InvalidRequest("give a language or a context, not both: a context has its language", code="language_and_context")
+    if context is None:
+        return {"context": None, "spec": services.keeper.node.spec(language(services, name or DEFAULT_LANGUAGE))}
+    if not context:
+        raise InvalidRequest("context: must not be empty")
+    # A default context is named like its language, and made on first use.
+    try:
+        spec = services.keeper.node.spec(language(services, context))
+    except InvalidRequest:
+        return {"context": context}
+    return {"context": spec["language"] if spec["language"] == context else context, "spec": spec}
+
+
+def execution(services: Services, body: model.Execute, request_id: str) -> dict[str, Any]:
+    """The fields of a host's `execute`, but for `mode` and `after`."""
+    limits = services.settings.executions
+    if body.timeout_s is UNSET:
+        timeout_s: float | None = limits.timeout_s if limits.max_timeout_s is None else min(limits.timeout_s, limits.max_timeout_s)
+    else:
+        timeout_s = body.timeout_s
+        if limits.max_timeout_s is not None and (timeout_s is None or timeout_s > limits.max_timeout_s):
+            raise InvalidRequest(f"timeout_s: this server allows {limits.max_timeout_s:g} s at the most (executions.max_timeout_s)", code="timeout_too_long")
+    wanted = {"output_bytes": body.max_output_bytes, "result_bytes": body.max_result_bytes}
+    for name, value in wanted.items():
+        if value is not None and value > limits.ceiling_output_bytes:
+            raise InvalidRequest(f"max_{name}: this server allows {limits.ceiling_output_bytes} at the most (executions.ceiling_output_bytes)", code="limit_too_high")
+    return {
+        **target(services, body.language, body.context),
+        "execution_id": body.id or ids.new_execution_id(), "code": body.code, "timeout_s": timeout_s, "env": model.checked_env(body.env), "allow_stdin": body.allow_stdin, "ansi": body.ansi,
+        "limits": {
+            "output_bytes": limits.max_output_bytes if wanted["output_bytes"] is None else wanted["output_bytes"],
+            "result_bytes": limits.max_result_bytes if wanted["result_bytes"] is None else wanted["result_bytes"],
+        },
+        "request_id": request_id,
+    }  # fmt: skip
+
+
+async def ask(services: Services, session: Session, op: str, **fields: Any) -> Any:
+    """A request to a session's host; its answer's value."""
+
+    async def once() -> Any:
+        header, _ = await session.link.request(op, **fields)
+        return header["ok"]
+
+    return await retrying_host(once, services, session)
+
+
+async def result(services: Services, session: Session, op: str, **fields: Any) -> bytes:
+    """A result as JSON, checked. Counts it where it is done."""
+
+    async def once() -> bytes:
+        _, body = await session.link.request(op, **fields)
+        return body
+
+    body = await retrying_host(once, services, session)
+    try:
+        made = msgspec.json.decode(body, type=model.Result)
+    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as exc:
+        raise RemoteProtocolError("the session's host answered something that is no result") from exc
+    if made.state == "done" and made.status is not None and op == "execute":
+        services.metrics.executions.labels(made.language, made.status).inc()
+        services.metrics.execution_seconds.labels(made.language).observe(made.execution_time or 0)
+    return body
+
+
+async def events(services: Services, session: Session, op: str, *, after: int = 0, **fields: Any) -> AsyncIterator[list[bytes]]:
+    """The lines of a stream, checked, as they come. A host that dies in between is found again, and the stream goes on where it was."""
+    tries = 0
+    while True:
+        try:
+            async for header, body in session.link.stream(op, after=after, mode="stream", **fields):
+                if header.get("end"):
+                    return
+                tries = 0
+                lines = body.splitlines(keepends=True)
+                after = check_lines(lines, after)
+                yield lines
+            raise HostUnavailable("the session's host hung up")
+        except HostUnavailable:
+            tries += 1
+            if tries > _REATTACH_TRIES:
+                raise
+            await services.keeper.check(session)
+            await asyncio.sleep(0.1 * tries)
+
+
+def check_lines(lines: list[bytes], after: int) -> int:
+    """That each is JSON on a line of its own with a rising number. Returns the last number. Raises RemoteProtocolError."""
+    try:
+        for line in lines:
+            seq = seq_of(line)
+            if seq <= after or not line.endswith(b"}\n"):
+                raise ValueError("numbers must rise")
+            msgspec.json.decode(line, type=msgspec.Raw)
+            after = seq
+    except (ValueError, msgspec.DecodeError) as exc:
+        raise RemoteProtocolError("the session's host sent something that is no event") from exc
+    return after

@@ -1,0 +1,99 @@
+"""The OpenAPI 3.1 document, from the models that validate and the table of routes."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+import msgspec
+
+import kernelgate
+from kernelgate.api.native import model as m
+from kernelgate.api.routes import NATIVE, SERVICE
+
+_JSON, _NDJSON, _SSE = "application/json", "application/x-ndjson", "text/event-stream"
+#: By path and method: (summary, request model, status, answer model, can stream, query parameters)
+_CALLS: dict[tuple[str, str], tuple[str, Any, int, Any, bool, tuple[str, ...]]] = {
+    ("/v1/sessions", "post"): ("Create a session", m.CreateSession, 201, m.Session, False, ()),
+    ("/v1/sessions", "get"): ("List sessions", None, 200, m.SessionList, False, ("label", "state", "limit", "page_token")),
+    ("/v1/sessions/{session_id}", "get"): ("Get a session", None, 200, m.Session, False, ()),
+    ("/v1/sessions/{session_id}", "patch"): ("Change labels and limits", m.UpdateSession, 200, m.Session, False, ()),
+    ("/v1/sessions/{session_id}", "delete"): ("End a session", None, 204, None, False, ()),
+    ("/v1/sessions/{session_id}/keepalive", "post"): ("Start the idle clock again", None, 200, m.Session, False, ()),
+    ("/v1/sessions/{session_id}/interrupt", "post"): ("Interrupt everything", None, 200, m.Interrupted, False, ()),
+    ("/v1/sessions/{session_id}/contexts", "get"): ("List contexts", None, 200, m.Contexts, False, ()),
+    ("/v1/sessions/{session_id}/contexts", "post"): ("Create a context", m.CreateContext, 201, m.Context, False, ()),
+    ("/v1/sessions/{session_id}/contexts/{context}", "get"): ("Get a context", None, 200, m.Context, False, ()),
+    ("/v1/sessions/{session_id}/contexts/{context}", "delete"): ("Delete a context", None, 204, None, False, ()),
+    ("/v1/sessions/{session_id}/contexts/{context}/restart", "post"): ("Restart a context's kernel", None, 200, m.Context, False, ()),
+    ("/v1/sessions/{session_id}/contexts/{context}/interrupt", "post"): ("Interrupt a context", None, 200, m.Interrupted, False, ()),
+    ("/v1/sessions/{session_id}/contexts/{context}/complete", "post"): ("Complete code", m.Complete, 200, m.Completion, False, ()),
+    ("/v1/sessions/{session_id}/contexts/{context}/inspect", "post"): ("Inspect code", m.Inspect, 200, m.Inspection, False, ()),
+    ("/v1/sessions/{session_id}/contexts/{context}/is_complete", "post"): ("Whether code is complete", m.IsComplete, 200, m.Completeness, False, ()),
+    ("/v1/sessions/{session_id}/executions", "post"): ("Run code", m.Execute, 200, m.Result, True, ("wait",)),
+    ("/v1/sessions/{session_id}/executions", "get"): ("List executions", None, 200, m.Executions, False, ("limit", "page_token")),
+    ("/v1/sessions/{session_id}/executions/{execution_id}", "get"): ("Get or follow an execution", None, 200, m.Result, True, ("wait", "after")),
+    ("/v1/sessions/{session_id}/executions/{execution_id}/cancel", "post"): ("Cancel an execution", None, 200, m.Result, False, ()),
+    ("/v1/sessions/{session_id}/executions/{execution_id}/stdin", "post"): ("Answer an input request", m.Stdin, 204, None, False, ()),
+    ("/v1/sessions/{session_id}/events", "get"): ("Follow a session", None, 200, m.Event, True, ("after",)),
+    ("/v1/sessions/{session_id}/channel", "get"): ("One WebSocket for everything (docs/api.md)", None, 101, None, False, ("token",)),
+    ("/v1/languages", "get"): ("List languages", None, 200, m.Languages, False, ()),
+    ("/v1/openapi.json", "get"): ("This document", None, 200, None, False, ()),
+    ("/health", "get"): ("Whether the service lives", None, 200, None, False, ()),
+    ("/ready", "get"): ("Whether a session can be made at once", None, 200, None, False, ()),
+    ("/metrics", "get"): ("Prometheus metrics", None, 200, None, False, ()),
+}
+_OPEN = ("/health", "/ready")
+
+
+@functools.cache
+def document() -> dict[str, Any]:
+    """The document. Raises KeyError where a route has no entry here, so that none can be forgotten (a test asks for it)."""
+    kinds = [kind for _, request, _, answer, _, _ in _CALLS.values() for kind in (request, answer) if kind is not None]
+    _, components = msgspec.json.schema_components(list(dict.fromkeys([*kinds, m.ErrorBody, m.Event])), ref_template="#/components/schemas/{name}")
+    paths: dict[str, Any] = {}
+    for path, handler in (*NATIVE, *SERVICE):
+        plain = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", path)
+        for variant in _variants(plain):
+            for method in ("get", "post", "patch", "delete"):
+                if method in vars(handler):
+                    paths.setdefault(variant, {})[method] = _operation(variant, method)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "kernelgate", "version": kernelgate.__version__, "description": "Live, isolated Jupyter kernels over HTTP."},
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "security": [{"token": []}],
+    }
+
+
+def _variants(path: str) -> list[str]:
+    """One route serves the three questions; the document names each."""
+    return [path.replace("{kind}", kind) for kind in ("complete", "inspect", "is_complete")] if "{kind}" in path else [path]
+
+
+def _operation(path: str, method: str) -> dict[str, Any]:
+    if path.endswith("/channel"):
+        method = "get"
+    summary, request, status, answer, streams, query = _CALLS[(path, method)]
+    content: dict[str, Any] = {_JSON: {"schema": _ref(answer)}} if answer is not None and answer is not m.Event else {}
+    if streams:
+        content |= {_NDJSON: {"schema": _ref(m.Event)}, _SSE: {"schema": {"type": "string"}}}
+    parameters: list[dict[str, Any]] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in re.findall(r"{(\w+)}", path)]
+    parameters += [{"name": name, "in": "query", "required": False, "schema": {"type": "string"}} for name in query]
+    made: dict[str, Any] = {
+        "summary": summary,
+        "operationId": f"{method}_{re.sub(r'[^a-z0-9]+', '_', path.lower()).strip('_')}",
+        "parameters": parameters,
+        "responses": {str(status): {"description": "Done", **({"content": content} if content else {})}, "default": {"description": "An error", "content": {_JSON: {"schema": _ref(m.ErrorBody)}}}},
+    }
+    if request is not None:
+        made["requestBody"] = {"required": request in (m.Execute, m.CreateContext, m.Stdin), "content": {_JSON: {"schema": _ref(request)}}}
+    if path in _OPEN:
+        made["security"] = []
+    return made
+
+
+def _ref(kind: Any) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -1,0 +1,38 @@
+"""Which path goes to which handler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernelgate.api import service
+from kernelgate.api.native import channel, context, execution, session
+
+_S = r"/v1/sessions/(?P<session_id>[^/]+)"
+_C = _S + r"/contexts/(?P<context>[^/]+)"
+_E = _S + r"/executions/(?P<execution_id>[^/]+)"
+
+NATIVE: tuple[tuple[str, Any], ...] = (
+    (r"/v1/sessions", session.SessionsHandler),
+    (_S, session.SessionHandler),
+    (_S + "/keepalive", session.KeepaliveHandler),
+    (_S + "/interrupt", session.InterruptHandler),
+    (_S + "/contexts", context.ContextsHandler),
+    (_C, context.ContextHandler),
+    (_C + "/restart", context.RestartHandler),
+    (_C + "/interrupt", session.InterruptHandler),
+    (_C + "/(?P<kind>complete|inspect|is_complete)", context.QuestionHandler),
+    (_S + "/executions", execution.ExecutionsHandler),
+    (_E, execution.ExecutionHandler),
+    (_E + "/cancel", execution.CancelHandler),
+    (_E + "/stdin", execution.StdinHandler),
+    (_S + "/events", execution.EventsHandler),
+    (_S + "/channel", channel.ChannelHandler),
+)
+
+SERVICE: tuple[tuple[str, Any], ...] = (
+    (r"/v1/languages", service.LanguagesHandler),
+    (r"/v1/openapi.json", service.OpenapiHandler),
+    (r"/health", service.HealthHandler),
+    (r"/ready", service.ReadyHandler),
+    (r"/metrics", service.MetricsHandler),
+)

@@ -1,0 +1,257 @@
+"""The gateway: settings to a running server, and its orderly end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tornado import httpserver, netutil, web
+
+from kernelgate import settings as settings_module
+from kernelgate._aio import Tasks
+from kernelgate.api import routes
+from kernelgate.api.base import NotFoundHandler, Services
+from kernelgate.api.metrics import Metrics
+from kernelgate.errors import ConfigError, KernelgateError
+from kernelgate.sessions.keeper import Keeper
+from kernelgate.sessions.registry import Registry
+from kernelgate.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """A running server. `start` makes it listen, `run` serves until told to stop, `stop` ends it in order."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.data = Path(settings.data_dir)
+        self.data.mkdir(mode=0o711, parents=True, exist_ok=True)
+        (self.data / "sessions").mkdir(mode=0o711, exist_ok=True)
+        self.registry = Registry(self.data / "registry.sqlite")
+        self.services = Services(settings, self.registry, Keeper(settings, self.registry), Metrics())
+        handlers: list[Any] = [(path + "/?$", handler, {"services": self.services}) for path, handler in (*routes.NATIVE, *routes.SERVICE)]
+        application = web.Application(handlers, default_handler_class=NotFoundHandler, default_handler_args={"services": self.services}, websocket_ping_interval=30, websocket_max_message_size=settings.server.max_body_bytes)
+        application.settings["log_function"] = _log_request
+        # Bodies are limited by the handlers, which can say so; Tornado's own limit would drop the connection without a word.
+        self.server = httpserver.HTTPServer(application, max_body_size=1 << 40, idle_connection_timeout=600, max_header_size=64 * 1024)
+        self.url = ""
+        self._tasks = Tasks()
+        self._stop = asyncio.Event()
+
+    async def start(self) -> None:
+        """Raises SandboxUnavailable, or OSError where the address is taken."""
+        server = self.settings.server
+        sockets = netutil.bind_sockets(server.port, server.host, reuse_port=False)
+        try:
+            await self.services.keeper.start()
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        self.server.add_sockets(sockets)
+        self.services.port = sockets[0].getsockname()[1]
+        host = server.host if server.host not in ("0.0.0.0", "::", "") else "127.0.0.1"  # noqa: S104 - what to show for "all addresses"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.services.port}"
+        _write_private(self.data / "server.json", json.dumps({"url": self.url, "token": self.token(), "pid": os.getpid()}) + "\n")
+
+    def token(self) -> str:
+        """The token of this machine's own user, made at the first start; it is in a file that only that user can read."""
+        path = self.data / "token"
+        with contextlib.suppress(FileNotFoundError):
+            secret = path.read_text().strip()
+            if self.registry.token(secret) is not None:
+                return secret
+        _, secret = self.registry.create_token("local")
+        _write_private(path, secret + "\n")
+        return secret
+
+    async def run(self, *, exit_with_parent: bool) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        if exit_with_parent:
+            self._tasks.start(self._watch_parent(os.getppid()), "parent:watch")
+        await self._stop.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    async def _watch_parent(self, parent: int) -> None:
+        # pidfd: the event of its end, without a race against its pid being used again (it is our parent now).
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(parent)
+            gone = asyncio.Event()
+            asyncio.get_running_loop().add_reader(pidfd, gone.set)
+            try:
+                if os.getppid() == parent:
+                    await gone.wait()
+            finally:
+                asyncio.get_running_loop().remove_reader(pidfd)
+                os.close(pidfd)
+        self._stop.set()
+
+    async def stop(self, *, end_sessions: bool) -> None:
+        """Takes no new requests, lets those under way finish (`server.drain_s` at the most), lets go of the sessions."""
+        self.services.draining = True
+        self.server.stop()
+        busy = [session for session in self.services.keeper.live() if session.busy]
+        deadline = time.monotonic() + (0 if end_sessions else self.settings.server.drain_s)
+        while any(session.busy for session in busy) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        await self.services.keeper.close(end_sessions=end_sessions)
+        await self.server.close_all_connections()
+        await self.services.tasks.close()
+        await self._tasks.close()
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            if json.loads((self.data / "server.json").read_text())["pid"] == os.getpid():
+                (self.data / "server.json").unlink()
+        self.registry.close()
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file for this user alone, there whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+    temporary.rename(path)
+
+
+def _log_request(handler: Any) -> None:
+    status = handler.get_status()
+    level = logging.ERROR if status >= 500 else logging.INFO
+    extra = {"request_id": getattr(handler, "request_id", None), "method": handler.request.method, "path": handler.request.path, "status": status}
+    log.log(level, "request", extra={**extra, "ms": round(1000 * handler.request.request_time(), 2)})
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message and whatever ids the record has."""
+
+    _FIELDS = ("request_id", "session_id", "method", "path", "status", "ms")
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        entry |= {name: value for name in self._FIELDS if (value := getattr(record, name, None)) is not None}
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kernelgate serve", description="Starts the gateway.")
+    parser.add_argument("--host", help="address to listen on (server.host)")
+    parser.add_argument("--port", help="port to listen on, 0 for a free one (server.port)")
+    parser.add_argument("--data-dir", help="where everything is kept (data_dir)")
+    parser.add_argument("--config", help="settings file, TOML")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="any other setting; may be given again and again")
+    parser.add_argument("--print-config", action="store_true", help="shows the settings in force and ends")
+    parser.add_argument("--exit-with-parent", action="store_true", help="ends, with all sessions, when the process that started it does")
+    return parser
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """From all sources. Raises ConfigError."""
+    flags: dict[str, Any] = {}
+    for text in arguments.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes SECTION.KEY=VALUE, got {text!r}")
+        flags[key] = value
+    for key, value in (("server.host", arguments.host), ("server.port", arguments.port), ("data_dir", arguments.data_dir)):
+        if value is not None:
+            flags[key] = value
+    return settings_module.load(config=arguments.config, environ=os.environ, flags=flags)
+
+
+def main(argv: list[str]) -> int:
+    """`kernelgate serve`. 0 after an orderly end, 1 where it cannot start, 2 for wrong settings."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = read_settings(arguments)
+    except ConfigError as exc:
+        print(f"kernelgate: {exc.detail}", file=sys.stderr)
+        return 2
+    if arguments.print_config:
+        import msgspec  # noqa: PLC0415
+
+        print(json.dumps(msgspec.to_builtins(settings), indent=2))
+        return 0
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonFormatter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    try:
+        return asyncio.run(_serve(settings, exit_with_parent=arguments.exit_with_parent))
+    except KernelgateError as exc:
+        print(f"kernelgate: {exc.detail}", file=sys.stderr)
+    except OSError as exc:
+        print(f"kernelgate: {settings.server.host}:{settings.server.port} cannot be used: {exc.strerror or exc}", file=sys.stderr)
+    return 1
+
+
+async def _serve(settings: Settings, *, exit_with_parent: bool) -> int:
+    gateway = Gateway(settings)
+    await gateway.start()
+    _greet(gateway)
+    await gateway.run(exit_with_parent=exit_with_parent)
+    await gateway.stop(end_sessions=exit_with_parent)
+    return 0
+
+
+def _greet(gateway: Gateway) -> None:
+    """What a person wants to know: where it is, with which token, and which languages are there."""
+    from kernelgate import languages  # noqa: PLC0415
+
+    node = gateway.services.keeper.node
+    print(f"\n  kernelgate is ready at {gateway.url}\n  token: {gateway.token()}\n")
+    if not node.isolated:
+        print("  WARNING: sandbox.kind is none: sessions are not isolated from each other or from this machine\n")
+    for one in languages.load(node.python["prefix"]).values():
+        print(f"  {one.display_name:28} {'ready' if one.ready else 'not installed; to get it: ' + one.install_command}")
+    print(flush=True)
+
+
+def token_main(argv: list[str]) -> int:
+    """`kernelgate token [create NAME | list | revoke ID] [--data-dir DIR]`; without an action, shows this machine's own."""
+    parser = argparse.ArgumentParser(prog="kernelgate token", description="Tokens that callers show. A token sees only its own sessions.")
+    parser.add_argument("action", nargs="?", choices=("show", "create", "list", "revoke"), default="show")
+    parser.add_argument("name", nargs="?", help="a name for the new token; the id or name of the one to revoke")
+    parser.add_argument("--data-dir")
+    arguments = parser.parse_args(argv)
+    try:
+        settings = settings_module.load(environ=os.environ, flags={"data_dir": arguments.data_dir} if arguments.data_dir else {})
+    except ConfigError as exc:
+        print(f"kernelgate: {exc.detail}", file=sys.stderr)
+        return 2
+    data = Path(settings.data_dir)
+    data.mkdir(mode=0o711, parents=True, exist_ok=True)
+    registry = Registry(data / "registry.sqlite")
+    try:
+        if arguments.action in ("create", "revoke") and not arguments.name:
+            parser.error(f"{arguments.action} needs a name")
+        if arguments.action == "create":
+            print(registry.create_token(arguments.name)[1])
+        elif arguments.action == "list":
+            for token in registry.tokens():
+                print(f"{token.id}  {token.name}  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(token.created_at))}")
+        elif arguments.action == "revoke":
+            if not registry.revoke_token(arguments.name):
+                print(f"kernelgate: there is no token {arguments.name!r}", file=sys.stderr)
+                return 1
+        else:
+            try:
+                print((data / "token").read_text().strip())
+            except FileNotFoundError:
+                print("kernelgate: no token yet; one is made when the server first starts, or by `kernelgate token create NAME`", file=sys.stderr)
+                return 1
+    finally:
+        registry.close()
+    return 0

@@ -1,0 +1,64 @@
+"""What an ended session leaves to read: its executions, from its journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from kernelgate.errors import SessionClosed
+from kernelgate.link.journal import Journal
+from kernelgate.protocol import event as events
+from kernelgate.protocol.result import Fold
+
+
+class History:
+    """Reads the journal in a session's directory. Its methods block; they run in threads. Raises SessionClosed where there is none any more."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "journal" / "events.jsonl"
+        self._opened: Journal | None = None
+
+    def _journal(self) -> Journal:
+        if self._opened is None:
+            try:
+                self._opened = Journal(self._path, read_only=True)
+            except OSError as exc:
+                raise SessionClosed("the history of this session is not there any more") from exc
+        return self._opened
+
+    def has(self, execution_id: str) -> bool:
+        return execution_id in self._journal().spans
+
+    def result(self, execution_id: str) -> dict[str, Any]:
+        """The result; one that was cut short by the session's end stays `running` or `queued`."""
+        fold = Fold()
+        for event in self._journal().execution(execution_id):
+            fold.feed(event)
+        return fold.result()
+
+    def executions(self, limit: int, before: str | None) -> dict[str, Any]:
+        names = list(reversed(self._journal().spans))
+        if before is not None:
+            names = names[names.index(before) + 1 :] if before in names else []
+        page = [self.result(name) for name in names[:limit]]
+        return {"executions": [{key: value for key, value in result.items() if key not in ("logs", "results", "text")} for result in page], "more": len(names) > limit}
+
+    async def events(self, execution_id: str | None, after: int) -> AsyncIterator[list[bytes]]:
+        """The lines after a number, in steps; of one execution or of all."""
+        journal = await asyncio.to_thread(self._journal)
+        offset = journal.offset_after(after)
+        mark = b"" if execution_id is None else events.marker(execution_id)
+        while offset < journal.size:
+            data = await asyncio.to_thread(journal.read, offset, journal.size)
+            if not data:
+                return
+            offset += len(data)
+            lines = [line for line in data.splitlines(keepends=True) if events.seq_of(line) > after and (not mark or events.belongs(line, mark))]
+            if lines:
+                yield lines
+
+    def __del__(self) -> None:
+        if self._opened is not None:
+            self._opened.close()

@@ -1,0 +1,295 @@
+"""The keeper of sessions: makes them (from the pool where it can), finds them again after a restart, ends them when their time has come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+from kernelgate import ids, languages
+from kernelgate._aio import Tasks
+from kernelgate.errors import CapacityExceeded, HostUnavailable, KernelgateError, SandboxUnavailable, SessionClosed, SessionNotFound
+from kernelgate.sessions.node import Node
+from kernelgate.sessions.registry import Registry, Row
+from kernelgate.sessions.session import Session, describe
+from kernelgate.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_CULL_EVERY_S = 1.0
+_SAVE_ACTIVITY_EVERY_S = 10.0
+#: After a failure to make a session for the pool; a machine that cannot make one now may later.
+_POOL_RETRY_S = 5.0
+POOL_LANGUAGE = "python"
+
+
+class Keeper:
+    """One per gateway. All methods run in the event loop."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings, self.registry = settings, registry
+        self._tasks = Tasks()
+        self.node = Node(settings, self._tasks, self._ended)
+        self._live: dict[str, Session] = {}
+        self._ready: deque[Session] = deque()
+        self._making = 0
+        self._wanted = asyncio.Event()
+        self._closing = False
+        self.counts = {"created": 0, "from_pool": 0, "culled": 0, "lost": 0}
+
+    # -- life of the keeper --
+
+    async def start(self) -> None:
+        """Starts the node, finds the sessions of an earlier gateway, fills the pool. Raises SandboxUnavailable."""
+        await self.node.start()
+        await self._find_again()
+        self._tasks.start(self._fill_pool(), "pool:fill")
+        self._tasks.start(self._cull(), "sessions:cull")
+
+    async def close(self, *, end_sessions: bool) -> None:
+        """Lets go. Sessions live on, unless `end_sessions` (an embedded server's)."""
+        self._closing = True
+        for session in self._live.values():
+            self.registry.touch(session.id, session.last_activity_at)
+        if end_sessions:
+            for row in self.registry.by_state("ready", "running", "starting"):
+                with contextlib.suppress(KernelgateError):
+                    await self.node.end(row.id, row.pid, row.start_ticks, remove=True)
+        for session in (*self._live.values(), *self._ready):
+            session.link.close()
+        await self.node.close(stop_zygote=end_sessions)
+        await self._tasks.close()
+
+    async def _find_again(self) -> None:
+        """Attaches to what lives, and marks the rest lost."""
+        for row in self.registry.by_state("starting", "ready", "running"):
+            session = self._session(row)
+            try:
+                if row.isolated != self.node.isolated or row.state == "starting" or not self.node.is_alive(row.pid, row.start_ticks):
+                    raise HostUnavailable("its sandbox was gone when the gateway started")
+                async with asyncio.timeout(10):
+                    header, _ = await session.link.request("hello")
+                session.last_activity_at = max(row.last_activity_at, float(header["ok"]["last_activity"]))
+            except (KernelgateError, TimeoutError) as exc:
+                await self._lose(row, str(exc) or "its host did not answer when the gateway started")
+                continue
+            if row.state == "ready":
+                self._ready.append(session)
+            else:
+                self._live[row.id] = session
+        if self._live:
+            log.info("found %d live sessions again", len(self._live))
+
+    async def _lose(self, row: Row, reason: str) -> None:
+        with contextlib.suppress(KernelgateError):
+            await self.node.end(row.id, row.pid, row.start_ticks, remove=row.state != "running")
+        if row.state != "running":
+            self.registry.delete(row.id)
+            return
+        self.counts["lost"] += 1
+        self.registry.save(replace(row, state="lost", reason=reason, ended_at=time.time()))
+
+    def _session(self, row: Row) -> Session:
+        cwd = self.node.policy.cwd if row.isolated else str(self.node.directory(row.id) / "workspace")
+        return Session(row, self.node.link(row.id), cwd, row.last_activity_at)
+
+    # -- making --
+
+    async def _make(self, state: str) -> Session:
+        """A new sandbox with a host that answers. What fails on the way leaves nothing behind."""
+        if len(self.registry.by_state("starting", "ready", "running")) >= self.settings.sessions.max_sessions:
+            raise CapacityExceeded(f"this server holds {self.settings.sessions.max_sessions} sessions, as many as it may (sessions.max_sessions); delete some")
+        now = time.time()
+        row = Row(ids.new_session_id(), None, "starting", self.registry.free_slot(), 0, 0, now, now, self.node.isolated)
+        self.registry.save(row)
+        try:
+            pid, ticks = await self.node.make(row.id, row.slot)
+            row = replace(row, pid=pid, start_ticks=ticks, state=state)
+            self.registry.save(row)
+            session = self._session(row)
+            await session.link.request("hello")
+        except BaseException:
+            self._tasks.start(self._unmake(row), f"session:{row.id}:unmake")
+            raise
+        return session
+
+    async def _unmake(self, row: Row) -> None:
+        with contextlib.suppress(KernelgateError):
+            await self.node.end(row.id, row.pid, row.start_ticks, remove=True)
+        self.registry.delete(row.id)
+
+    async def _fill_pool(self) -> None:
+        """Keeps the pool as full as it should be: one at a time, so that refilling leaves a core to those who work."""
+        while True:
+            if self._closing or len(self._ready) >= self.settings.sessions.pool_size:
+                self._wanted.clear()
+                await self._wanted.wait()
+                continue
+            try:
+                session = await self._make("ready")
+                try:
+                    with contextlib.suppress(KernelgateError):
+                        language = languages.resolve(POOL_LANGUAGE, self.node.python["prefix"])
+                        await session.link.request("warm", spec=self.node.spec(language))
+                finally:
+                    self._ready.append(session)
+            except (KernelgateError, TimeoutError) as exc:
+                log.warning("no session could be made ready: %s", exc)
+                await asyncio.sleep(_POOL_RETRY_S)
+
+    async def create(
+        self, token_id: str, *, labels: dict[str, str], env: dict[str, str], idle_timeout_s: float | None, lifetime_s: float | None, warm: list[languages.Language]
+    ) -> dict[str, Any]:
+        """A session for a caller, from the pool where one is ready. Raises CapacityExceeded, SandboxUnavailable."""
+        session = None
+        while session is None and self._ready:
+            ready = self._ready.popleft()
+            self._wanted.set()
+            try:
+                await self._configure(ready, env, warm)
+                session = ready
+                self.counts["from_pool"] += 1
+            except HostUnavailable:
+                await self._unmake(ready.row)  # it died while it waited; nobody's loss
+        if session is None:
+            session = await self._make("starting")
+            await self._configure(session, env, warm)
+        now = time.time()
+        session.row = replace(
+            session.row, token_id=token_id, state="running", created_at=now, last_activity_at=now, labels=labels, idle_timeout_s=idle_timeout_s, lifetime_s=lifetime_s
+        )
+        session.last_activity_at = now
+        self.registry.save(session.row)
+        self._live[session.id] = session
+        self.counts["created"] += 1
+        return await self.describe(session)
+
+    async def _configure(self, session: Session, env: dict[str, str], warm: list[languages.Language]) -> None:
+        if env or warm:
+            await session.link.request("configure", env=env, warm=[self.node.spec(language) for language in warm])
+
+    # -- finding --
+
+    def get(self, token_id: str, session_id: str) -> Session:
+        """A live session of this token.
+
+        Raises:
+            SessionNotFound: unknown, deleted, or another token's (which is not told apart).
+            SessionClosed: it ended; the message says why.
+        """
+        session = self._live.get(session_id)
+        if session is not None and session.row.token_id == token_id:
+            return session
+        row = self.row(token_id, session_id)
+        raise SessionClosed(f"session {session_id} has ended: {row.reason or row.state}; create a new one")
+
+    def row(self, token_id: str, session_id: str) -> Row:
+        """A session of this token, ended ones included. Raises SessionNotFound."""
+        row = self.registry.get(session_id) if ids.is_session_id(session_id) else None
+        if row is None or row.token_id != token_id or row.state in ("ready", "starting"):
+            raise SessionNotFound(f"there is no session {session_id!r}")
+        return row
+
+    async def describe(self, session: Session) -> dict[str, Any]:
+        header, _ = await session.link.request("hello")
+        hello = header["ok"]
+        return describe(session.row, cwd=session.cwd, expires_at=session.expires_at(), last_activity_at=session.last_activity_at, hello=hello)
+
+    async def describe_any(self, row: Row) -> dict[str, Any]:
+        """Also of one that ended, or whose host is away for a moment."""
+        session = self._live.get(row.id)
+        if session is not None:
+            with contextlib.suppress(HostUnavailable):
+                return await self.describe(session)
+        return describe(row, cwd=self.node.policy.cwd)
+
+    def live(self) -> list[Session]:
+        return list(self._live.values())
+
+    @property
+    def ready(self) -> int:
+        return len(self._ready)
+
+    # -- ending --
+
+    def update(self, session: Session, **changes: Any) -> None:
+        session.row = replace(session.row, **changes)
+        self.registry.save(session.row)
+
+    async def delete(self, session: Session, reason: str = "deleted", *, keep: bool = False) -> None:
+        """Ends it. With `keep` its history and files stay until the retention is over."""
+        if self._live.pop(session.id, None) is None:
+            return
+        session.link.close()
+        row = session.row
+        try:
+            await self.node.end(row.id, row.pid, row.start_ticks, remove=not keep)
+        finally:
+            if keep:
+                self.registry.save(replace(row, state="closed", reason=reason, ended_at=time.time()))
+            else:
+                self.registry.delete(row.id)
+
+    async def forget(self, row: Row) -> None:
+        """Removes what is left of an ended session."""
+        await self.node.end(row.id, 0, 0, remove=True)
+        self.registry.delete(row.id)
+
+    def _ended(self, session_id: str) -> None:
+        """The zygote says that a sandbox has ended. If nobody asked for it, the session is lost."""
+        for session in list(self._ready):
+            if session.id == session_id:
+                self._ready.remove(session)
+                session.link.close()
+                self._wanted.set()
+                self._tasks.start(self._unmake(session.row), f"session:{session_id}:unmake")
+        lost = self._live.pop(session_id, None)
+        if lost is not None:
+            lost.link.close()
+            log.warning("a session ended unexpectedly", extra={"session_id": session_id})
+            self._tasks.start(self._lose(lost.row, "its sandbox ended unexpectedly"), f"session:{session_id}:lose")
+
+    async def check(self, session: Session) -> None:
+        """After its host did not answer: finds out whether the session still is. Raises SessionClosed where not."""
+        if session.id in self._live and not self.node.is_alive(session.row.pid, session.row.start_ticks):
+            self._ended(session.id)
+            raise SessionClosed(f"session {session.id} has ended: its sandbox ended unexpectedly; create a new one")
+
+    async def _cull(self) -> None:
+        saved_at = time.monotonic()
+        while True:
+            await asyncio.sleep(_CULL_EVERY_S)
+            now = time.time()
+            for session in self.live():
+                with contextlib.suppress(KernelgateError):
+                    await self._cull_one(session, now)
+            for row in self.registry.ended_before(now - self.settings.sessions.retention_s):
+                with contextlib.suppress(KernelgateError):
+                    await self.forget(row)
+            if time.monotonic() - saved_at > _SAVE_ACTIVITY_EVERY_S:
+                saved_at = time.monotonic()
+                for session in self.live():
+                    self.registry.touch(session.id, session.last_activity_at)
+
+    async def _cull_one(self, session: Session, now: float) -> None:
+        expires_at = session.expires_at()
+        if expires_at is None or now < expires_at or session.busy:
+            return
+        header, _ = await session.link.request("hello")
+        hello = header["ok"]
+        session.last_activity_at = max(session.last_activity_at, float(hello["last_activity"]))
+        expires_at = session.expires_at()
+        if hello["executing"] or session.busy or expires_at is None or now < expires_at:
+            if hello["executing"]:
+                session.touch()
+            return
+        idle = session.row.idle_timeout_s is not None and now >= session.last_activity_at + session.row.idle_timeout_s
+        self.counts["culled"] += 1
+        await self.delete(session, "idle for too long" if idle else "its lifetime was over", keep=True)
+
+
+__all__ = ["Keeper", "SandboxUnavailable"]

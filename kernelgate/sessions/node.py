@@ -1,0 +1,285 @@
+"""A node: where sessions live. This module knows this machine; nothing above it knows where a session is.
+
+It keeps one zygote (started when there is none, outliving the gateway) and asks it for sandboxes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kernelgate
+from kernelgate import languages
+from kernelgate._aio import Tasks
+from kernelgate.errors import SandboxUnavailable
+from kernelgate.link.client import Link
+from kernelgate.sandbox.policy import Limits, Policy
+from kernelgate.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: NumPy, pandas and Matplotlib without .pyc files, on a busy machine with two cores.
+_ZYGOTE_START_S = 120.0
+_ZYGOTE_ANSWER_S = 30.0
+#: Users of sessions, two each: a block per data directory, so that gateways on one machine do not share any.
+_FIRST_UID, _UIDS_PER_DIRECTORY, _DIRECTORIES = 200_000, 20_000, 50_000
+
+
+class Node:
+    """This machine. `on_end(session_id)` is called when a session's sandbox has ended while this gateway watched."""
+
+    def __init__(self, settings: Settings, tasks: Tasks, on_end: Callable[[str], None]) -> None:
+        self._settings, self._tasks, self._on_end = settings, tasks, on_end
+        self._data = Path(settings.data_dir)
+        self.python = _facts_of(settings.python.executable)
+        self.isolated = settings.sandbox.kind == "namespaces"
+        self.policy = self._policy()
+        self._socket: socket.socket | None = None
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._number = 0
+        self._stopping = False
+        self._lock = asyncio.Lock()
+        self.facts: dict[str, Any] = {}
+
+    def _policy(self) -> Policy:
+        sandbox, data = self._settings.sandbox, self._settings.data_dir
+        package = str(Path(kernelgate.__file__).resolve().parent)
+        paths = [self.python["prefix"], self.python["base_prefix"], os.path.dirname(os.path.dirname(self.python["real"])), package, *sandbox.read_only_paths]
+        block = zlib.crc32(data.encode()) % _DIRECTORIES
+        return Policy(
+            isolated=self.isolated,
+            limits=Limits(memory_bytes=sandbox.memory_bytes, processes=sandbox.processes, tmp_bytes=sandbox.tmp_bytes),
+            read_only_paths=tuple(dict.fromkeys(path for path in paths if not path.startswith("/usr/") and path != "/usr")),
+            first_uid=_FIRST_UID + block * _UIDS_PER_DIRECTORY,
+            cgroup=f"kernelgate-{hashlib.sha256(data.encode()).hexdigest()[:8]}",
+        )
+
+    # -- the zygote --
+
+    def _config(self) -> dict[str, Any]:
+        forkable = sorted({language.fork for language in languages.load(self.python["prefix"]).values() if language.fork})
+        config = {
+            "data_dir": str(self._data), "policy": self.policy.to_json(), "preload": list(self._settings.python.preload), "forkable": forkable, "owner_uid": os.getuid(),
+        }  # fmt: skip
+        code = hashlib.sha256(json.dumps([config, self.python, kernelgate.__version__], sort_keys=True).encode())
+        return {**config, "fingerprint": code.hexdigest()}
+
+    async def start(self) -> None:
+        """Finds the zygote that serves this data directory, or starts one.
+
+        Raises:
+            SandboxUnavailable: the sandbox cannot be made here; the message says what is missing.
+        """
+        async with self._lock:
+            await self._start()
+
+    async def _start(self) -> None:
+        if self._socket is not None:
+            return
+        config = self._config()
+        if await self._connect():
+            self.facts = await self._ask({"op": "hello"})
+            if self.facts["fingerprint"] == config["fingerprint"]:
+                return
+            log.info("the zygote was started with other settings: a new one is started; sessions live on")
+            await self._stop_zygote()
+        await self._spawn(config)
+        if not await self._connect():
+            raise SandboxUnavailable("the zygote does not listen")
+        self.facts = await self._ask({"op": "hello"})
+
+    async def _connect(self) -> bool:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
+        try:
+            with _short(self._data / "zygote.sock") as path:
+                sock.connect(path)
+        except OSError:
+            sock.close()
+            return False
+        self._socket = sock
+        self._tasks.start(self._read(sock), "zygote:read")
+        return True
+
+    async def _spawn(self, config: dict[str, Any]) -> None:
+        started = time.monotonic()
+        paths = [str(Path(kernelgate.__file__).resolve().parent.parent)]
+        program = f"import sys; sys.path += {paths!r}; from kernelgate.sandbox.zygote import main; sys.exit(main())"
+        with (self._data / "zygote.log").open("w") as errors:
+            process = await asyncio.create_subprocess_exec(
+                self.python["executable"], "-c", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/", start_new_session=True,
+                env={"PATH": languages.search_path(self.python["prefix"]), "LANG": "C.UTF-8", "HOME": "/tmp"},  # noqa: S108 - it must exist, no more
+            )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(config).encode())
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(_ZYGOTE_START_S):
+                line = await process.stdout.readline()
+        except TimeoutError:
+            process.kill()
+            raise SandboxUnavailable(f"the zygote was not ready within {_ZYGOTE_START_S:g} s") from None
+        said = json.loads(line) if line else {"error": "it ended: " + self._log_tail()}
+        if not said.get("ready"):
+            raise SandboxUnavailable(said["error"])
+        self._tasks.start(process.wait(), "zygote:wait")  # reaps it, should it end while we live
+        log.info("zygote ready after %.1f s, pid %d", time.monotonic() - started, process.pid)
+
+    def _log_tail(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self._data / "zygote.log").read_text(errors="replace")[-1000:].strip()
+        return ""
+
+    async def _read(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await loop.sock_recv(sock, 1024 * 1024):
+                message = json.loads(data)
+                if message.get("event") == "ended":
+                    self._on_end(str(message["session_id"]))
+                elif (future := self._answers.pop(message.get("id"), None)) and not future.done():
+                    future.set_result(message)
+        except OSError:
+            pass
+        finally:
+            if self._socket is sock:
+                if not self._stopping:
+                    log.warning("the zygote is gone; sessions live on, a new one is started when it is needed")
+                self._drop()
+            else:
+                sock.close()
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        answers, self._answers = self._answers, {}
+        for future in answers.values():
+            if not future.done():
+                future.set_exception(SandboxUnavailable("the zygote ended"))
+
+    async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        if self._socket is None:
+            raise SandboxUnavailable("there is no zygote")
+        self._number += 1
+        future = self._answers[self._number] = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.get_running_loop().sock_sendall(self._socket, json.dumps({"id": self._number, **message}).encode())
+            async with asyncio.timeout(_ZYGOTE_ANSWER_S):
+                answer = await future
+        except OSError as exc:
+            raise SandboxUnavailable(f"the zygote does not answer: {exc}") from exc
+        finally:
+            self._answers.pop(self._number, None)
+        if "error" in answer:
+            raise SandboxUnavailable(str(answer["error"]))
+        return answer
+
+    async def _call(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Asks the zygote; should it have died, a new one, once. Making and ending a session may be asked twice."""
+        for attempt in (1, 2):
+            await self.start()
+            try:
+                return await self._ask(message)
+            except SandboxUnavailable:
+                if attempt == 2 or self._socket is not None:
+                    raise
+        raise AssertionError
+
+    # -- sessions --
+
+    async def make(self, session_id: str, slot: int) -> tuple[int, int]:
+        """A sandbox with its host in it: (pid of its init, start ticks). Raises SandboxUnavailable."""
+        answer = await self._call({"op": "make", "session_id": session_id, "slot": slot, "config": {"session_id": session_id, "base_env": self.base_env(session_id)}})
+        return int(answer["pid"]), int(answer["start_ticks"])
+
+    async def end(self, session_id: str, pid: int, start_ticks: int, *, remove: bool) -> None:
+        """Ends a sandbox for certain, and takes away what it had outside; its files too with `remove`."""
+        await self._call({"op": "end", "session_id": session_id, "pid": pid, "start_ticks": start_ticks, "remove": remove})
+
+    def link(self, session_id: str) -> Link:
+        return Link(self.directory(session_id) / "link.sock")
+
+    def directory(self, session_id: str) -> Path:
+        return self._data / "sessions" / session_id
+
+    def is_alive(self, pid: int, start_ticks: int) -> bool:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            return False
+        return int(fields[19]) == start_ticks and fields[0] != b"Z"
+
+    def base_env(self, session_id: str) -> dict[str, str]:
+        """The environment that every kernel begins with: nothing of the gateway's own."""
+        home = self.policy.cwd if self.isolated else str(self.directory(session_id) / "workspace")
+        tmp = "/tmp" if self.isolated else str(self.directory(session_id) / "tmp")  # noqa: S108 - the sandbox's own
+        return {
+            "PATH": languages.search_path(self.python["prefix"]), "HOME": home, "USER": "user", "LOGNAME": "user", "SHELL": "/bin/bash", "LANG": "C.UTF-8", "TMPDIR": tmp,
+            "IPYTHONDIR": f"{tmp}/.ipython", "MPLCONFIGDIR": f"{tmp}/.matplotlib", "XDG_CACHE_HOME": f"{tmp}/.cache", "JUPYTER_PLATFORM_DIRS": "1",
+        }  # fmt: skip
+
+    def spec(self, language: languages.Language) -> dict[str, Any]:
+        """What a host needs to start a kernel of this language."""
+        argv = [self.python["executable"] if part in ("python", "python3") and place == 0 else part for place, part in enumerate(language.argv)]
+        ours = language.spec.get("metadata", {}).get("kernelgate", {})
+        return {
+            "language": language.name, "argv": argv, "env": dict(language.env), "interrupt_mode": language.interrupt_mode, "transport": language.transport,
+            "fork": language.fork, "resource_dir": str(language.resource_dir or ""), "serial_shell": ours.get("serial_shell", True),
+        }  # fmt: skip
+
+    async def _stop_zygote(self) -> None:
+        """Asks it to end and waits until it has; its sessions live on."""
+        if self._socket is None:
+            return
+        self._stopping = True
+        with contextlib.suppress(SandboxUnavailable):
+            await self._ask({"op": "exit"})
+        self._stopping = False
+        self._drop()
+
+    async def close(self, *, stop_zygote: bool) -> None:
+        if stop_zygote:
+            await self._stop_zygote()
+        self._drop()
+
+
+class _short:  # noqa: N801 - reads as a function
+    """A socket's path by way of its directory's descriptor: such paths may have 107 bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> str:
+        self._fd = os.open(self._path.parent, os.O_PATH | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._fd}/{self._path.name}"
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def _facts_of(executable: str) -> dict[str, str]:
+    """Where an interpreter and its libraries are."""
+    if executable == sys.executable:
+        return {"executable": executable, "prefix": sys.prefix, "base_prefix": sys.base_prefix, "real": os.path.realpath(executable)}
+    program = "import json, os, sys; print(json.dumps(dict(executable=sys.executable, prefix=sys.prefix, base_prefix=sys.base_prefix, real=os.path.realpath(sys.executable))))"
+    try:
+        done = subprocess.run([executable, "-c", program], capture_output=True, check=True, timeout=30)
+        facts: dict[str, str] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as exc:
+        raise SandboxUnavailable(f"the Python for sessions, {executable}, does not run: {exc}") from exc
+    return facts

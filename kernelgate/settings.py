@@ -1,0 +1,212 @@
+"""Settings: one typed tree, read once at start.
+
+Sources, the weakest first: the defaults here, a TOML file, `KERNELGATE_SECTION_KEY` in the environment, flags. A key that does not exist is an error, wherever it comes from.
+None means no limit. Durations are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kernelgate.errors import ConfigError
+
+MiB = 1024 * 1024
+
+#: Read by clients, not settings of the server.
+_CLIENT_VARIABLES = {"KERNELGATE_URL", "KERNELGATE_TOKEN", "KERNELGATE_CONFIG"}
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8930
+    """Port to listen on; 0 takes a free one."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names, besides the address and localhost, that requests may have as Host (protects from DNS rebinding)."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call the API; "*" allows all."""
+    max_body_bytes: int = 16 * MiB
+    """The largest request body; larger ones are answered with 413."""
+    drain_s: float = 30.0
+    """On SIGTERM, how long requests under way may still take."""
+    write_timeout_s: float = 60.0
+    """A reader of a stream that takes nothing for so long is closed."""
+    keepalive_s: float = 15.0
+    """How often a quiet stream says that it is alive."""
+
+
+class Sessions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sessions and their life."""
+
+    idle_timeout_s: float | None = 600.0
+    """A session in which nothing runs and that nobody calls is ended after so long."""
+    lifetime_s: float | None = None
+    """A session is ended so long after it was made, unless something runs in it."""
+    retention_s: float = 86400.0
+    """How long the history and files of an ended session stay readable."""
+    max_sessions: int = 1000
+    """Live sessions at once, pool included."""
+    pool_size: int = 4
+    """Sessions kept ready, with a warm Python kernel."""
+
+
+class Executions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Executions."""
+
+    timeout_s: float = 60.0
+    """Where the caller names none."""
+    max_timeout_s: float | None = None
+    """The longest a caller may ask for."""
+    max_output_bytes: int = 10 * MiB
+    """Text an execution may put out; of more, head and tail are kept."""
+    max_result_bytes: int = 50 * MiB
+    """Results (pictures and the like) an execution may put out."""
+    ceiling_output_bytes: int = 1024 * MiB
+    """The most a caller may ask for as max_output_bytes or max_result_bytes."""
+
+
+class Python(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The Python environment that sessions see."""
+
+    executable: str = sys.executable
+    """Its interpreter; must have ipykernel."""
+    preload: tuple[str, ...] = ("numpy", "pandas", "matplotlib", "e2b_charts")
+    """What is imported before sessions are made, where installed: free for each of them."""
+
+
+class Sandbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Isolation of sessions."""
+
+    kind: str = "namespaces"
+    """"namespaces", or "none": no isolation at all, for development."""
+    read_only_paths: tuple[str, ...] = ()
+    """More directories of this machine that sessions may read."""
+    memory_bytes: int | None = 4096 * MiB
+    """Of a whole session."""
+    processes: int | None = 512
+    """Processes and threads of a whole session."""
+    tmp_bytes: int = 1024 * MiB
+    """Size of a session's /tmp."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    data_dir: str = ""
+    """Where everything is kept: registry, tokens, sessions. Default: /var/lib/kernelgate for root, else ~/.local/share/kernelgate."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    server: Server = Server()
+    sessions: Sessions = Sessions()
+    executions: Executions = Executions()
+    python: Python = Python()
+    sandbox: Sandbox = Sandbox()
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = {"server": Server, "sessions": Sessions, "executions": Executions, "python": Python, "sandbox": Sandbox}
+
+
+def default_data_dir() -> str:
+    return "/var/lib/kernelgate" if os.geteuid() == 0 else os.path.expanduser("~/.local/share/kernelgate")
+
+
+def load(*, config: str | None = None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings from all sources. `flags` maps "key" or "section.key" to a value or a string.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type or out of range; names the key, where it came from and what would be right.
+    """
+    tree: dict[str, Any] = {}
+    path = config or environ.get("KERNELGATE_CONFIG")
+    if path:
+        try:
+            with open(path, "rb") as file:
+                _merge_file(tree, tomllib.load(file), path)
+        except OSError as exc:
+            raise ConfigError(f"the settings file {path} cannot be read: {exc.strerror}") from exc
+        except tomllib.TOMLDecodeError as exc:
+            raise ConfigError(f"the settings file {path} is not TOML: {exc}") from exc
+    variables = {_variable(key): key for key in keys()}
+    for name, value in environ.items():
+        if name.startswith("KERNELGATE_") and name not in _CLIENT_VARIABLES:
+            if name not in variables:
+                raise ConfigError(f"unknown setting {name} in the environment{_suggest(name, list(variables))}")
+            _put(tree, variables[name], value, name)
+    for key, value in (flags or {}).items():
+        if key not in keys():
+            raise ConfigError(f"unknown setting {key}{_suggest(key, keys())}")
+        _put(tree, key, value, f"--set {key}")
+    settings = msgspec.convert(tree, Settings)
+    if not settings.data_dir:
+        settings = msgspec.structs.replace(settings, data_dir=default_data_dir())
+    return _checked(msgspec.structs.replace(settings, data_dir=str(Path(settings.data_dir).absolute())))
+
+
+def keys() -> list[str]:
+    """Every setting, as "key" or "section.key"."""
+    top = [field.name for field in msgspec.structs.fields(Settings) if field.name not in SECTIONS]
+    return top + [f"{section}.{field.name}" for section, struct in SECTIONS.items() for field in msgspec.structs.fields(struct)]
+
+
+def _variable(key: str) -> str:
+    return "KERNELGATE_" + key.replace(".", "_").upper()
+
+
+def _type(key: str) -> Any:
+    section, _, name = key.rpartition(".")
+    struct = SECTIONS[section] if section else Settings
+    return next(field.type for field in msgspec.structs.fields(struct) if field.name == name)
+
+
+def _put(tree: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """One value, converted to its type: text from the environment and flags may name a number, a list (comma separated) or "none"."""
+    section, _, name = key.rpartition(".")
+    kind = _type(key)
+    if isinstance(value, str):
+        if kind == tuple[str, ...]:
+            value = tuple(part.strip() for part in value.split(",") if part.strip())
+        elif value.lower() == "none" and kind not in (str,):
+            value = None
+    try:
+        value = msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"{source}: {exc}") from exc
+    (tree.setdefault(section, {}) if section else tree)[name] = value
+
+
+def _merge_file(tree: dict[str, Any], content: dict[str, Any], path: str) -> None:
+    for name, value in content.items():
+        inner = {f"{name}.{key}": inner for key, inner in value.items()} if name in SECTIONS and isinstance(value, dict) else {name: value}
+        for key, one in inner.items():
+            if key not in keys():
+                raise ConfigError(f"unknown setting {key} in {path}{_suggest(key, keys())}")
+            _put(tree, key, tuple(one) if isinstance(one, list) else one, f"{key} in {path}")
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _checked(settings: Settings) -> Settings:
+    if settings.sandbox.kind not in ("namespaces", "none"):
+        raise ConfigError(f'sandbox.kind is {settings.sandbox.kind!r}; it can be "namespaces" or "none"')
+    if not 0 <= settings.server.port <= 65535:
+        raise ConfigError(f"server.port is {settings.server.port}; it can be 0 to 65535")
+    for key in ("executions.timeout_s", "server.drain_s", "server.write_timeout_s", "server.keepalive_s", "server.max_body_bytes", "executions.max_output_bytes"):
+        section, _, name = key.partition(".")
+        if getattr(getattr(settings, section), name) <= 0:
+            raise ConfigError(f"{key} must be above 0")
+    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ConfigError(f"log_level is {settings.log_level!r}; it can be DEBUG, INFO, WARNING or ERROR")
+    return settings
