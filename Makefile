@@ -109,6 +109,10 @@ fmt: setup ## Format the code, and mend what can be mended by itself
 	@$(VENV)/bin/ruff check --fix --quiet . || true
 	@$(VENV)/bin/ruff format --quiet .
 
+.PHONY: sdk-sync
+sdk-sync: setup ## Derive the SDK's synchronous half from the asynchronous one
+	@$(PY) tests/tools/unasync.py
+
 .PHONY: bench
 bench: setup ## Run the benchmarks
 	@for file in benchmarks/*.py; do echo "== $$file"; $(PY) "$$file" $(ARGS); done

@@ -51,6 +51,7 @@ class SpecError(ValueError):
 class Language:
     """One supported language, as its kernel.json describes it, and what was found on this machine.
 
+    `probe_code` is a cell that shows whether the kernel works: `probe_text` is then its main result, or `probe_stdout` what it prints.
     `resource_dir` is the installed folder, or None; `source_dir` is the folder it is installed from, or None where only the installed one is left.
     `spec` is the whole kernel.json (the installed one where there is one), untouched: `argv` still has its `{connection_file}` and `{resource_dir}`.
     """
@@ -73,6 +74,7 @@ class Language:
     install_script: str | None
     probe_code: str
     probe_text: str
+    probe_stdout: str
     spec: Mapping[str, Any] = field(repr=False)
     prefix: Path
     source_dir: Path | None = None
@@ -239,6 +241,7 @@ def read_spec(folder: Path, *, prefix: str | os.PathLike[str], source: Path | No
         install_script=install.get("script", (str, type(None)), None),
         probe_code=probe.get("code", str, ""),
         probe_text=probe.get("text", str, ""),
+        probe_stdout=probe.get("stdout", str, ""),
         spec=spec,
         prefix=Path(prefix),
         source_dir=source,

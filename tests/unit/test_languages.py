@@ -45,7 +45,7 @@ def test_our_own_kernelspecs_are_sound_and_no_word_means_two_languages() -> None
     words = [word for language in own for word in (language.name, *language.aliases)]
     assert "python" in words
     assert len(words) == len(set(words))
-    assert all(language.probe_code for language in own)
+    assert all(language.probe_code and (language.probe_text or language.probe_stdout) for language in own)
 
 
 def test_a_source_alone_is_not_installed(sources: Path, prefix: Path) -> None:
