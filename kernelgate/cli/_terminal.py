@@ -98,6 +98,11 @@ class Screen:
         """The same on standard error."""
         self._write_line(self._err, text)
 
+    def finish_line(self) -> None:
+        """Ends a line that was begun and not ended, so that a prompt can follow."""
+        if not self._at_line_start:
+            self.out("\n")
+
     def note(self, text: str) -> None:
         """Says something of our own, apart from what the code says."""
         self.err_line(f"\x1b[2m[{text}]\x1b[0m" if self._err.isatty() else f"[{text}]")

@@ -82,7 +82,7 @@ def read(file: Path) -> Endpoint | None:
     try:
         found: Any = json.loads(file.read_bytes())
         return Endpoint(_checked(found["url"]), found.get("token"), file)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, InvalidUse):
         # Missing, not ours to read, or half written by a server that is just starting: to the
         # caller all of these mean that no server is known yet.
         return None

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from kernelgate.sdk.models import Json
 
-_BACKSPACE = re.compile(r"[^\n\b]\b")
+# In a pattern `\b` would be a word's boundary.
+_BACKSPACE = re.compile("[^\n\x08]\x08")
 
 
 def settled(text: str) -> str:
@@ -66,67 +67,64 @@ class CellOutputs:
     """The outputs of one execution.
 
     Attributes:
-        outputs: as nbformat has them.
         execution_count: the kernel's number for it, None before it starts.
     """
 
     def __init__(self, displays: Displays | None = None) -> None:
-        self.outputs: list[Json] = []
         self.execution_count: int | None = None
+        self._outputs: list[Json] = []
         self._displays = displays or Displays()
         self._clear_at_next = False
 
+    @property
+    def outputs(self) -> list[Json]:
+        """As nbformat has them."""
+        return [
+            {**output, "text": settled("".join(output["text"]))} if output["output_type"] == "stream" else output
+            for output in self._outputs
+        ]
+
     def add(self, event: Json) -> bool:
-        """Takes an event in the server's shape. True if the outputs are different now."""
+        """Takes an event in the server's shape. True if the outputs may be different now."""
         kind = event.get("type")
         if kind == "started":
             self.execution_count = event.get("execution_count")
             return False
         if kind == "clear":
-            if event.get("wait"):
-                self._clear_at_next = True
-                return False
-            self.outputs.clear()
-            return True
-        if kind == "update":
+            self._clear_at_next = bool(event.get("wait"))
+            if not self._clear_at_next:
+                self._outputs.clear()
+        elif kind == "update":
             item = ResultItem.from_wire(event.get("result") or {})
             self._displays.update(event.get("display_id") or "", item.mimebundle(), dict(item.metadata))
-            return True
-        if kind in {"stdout", "stderr"}:
-            self._cleared()
+        elif kind in {"stdout", "stderr"}:
             self._print(kind, event.get("text") or "")
-            return True
-        if kind == "result":
-            self._cleared()
+        elif kind == "result":
             self._show(event)
-            return True
-        if kind == "error":
-            self._cleared()
+        elif kind == "error":
             error = event.get("error") or {}
-            self.outputs.append(
-                {
-                    "output_type": "error",
-                    "ename": error.get("name") or "Error",
-                    "evalue": error.get("value") or "",
-                    "traceback": (error.get("traceback") or "").split("\n"),
-                }
-            )
-            return True
-        if kind == "end":
-            return self._end(event)
-        return False
+            traceback = (error.get("traceback") or "").split("\n")
+            self._fail(error.get("name") or "Error", error.get("value") or "", traceback)
+        elif kind == "end":
+            self._end(event)
+        else:
+            return False
+        return True
 
-    def _cleared(self) -> None:
+    def _append(self, output: Json) -> None:
         if self._clear_at_next:
-            self.outputs.clear()
+            self._outputs.clear()
             self._clear_at_next = False
+        self._outputs.append(output)
 
     def _print(self, name: str, text: str) -> None:
-        last = self.outputs[-1] if self.outputs else None
-        if last is None or last["output_type"] != "stream" or last["name"] != name:
-            last = {"output_type": "stream", "name": name, "text": ""}
-            self.outputs.append(last)
-        last["text"] = settled(last["text"] + text)
+        last = self._outputs[-1] if self._outputs and not self._clear_at_next else None
+        if last is not None and last["output_type"] == "stream" and last["name"] == name:
+            # Pieces are joined when they are read: a carriage return may undo any of them, and text
+            # that grew by copying would cost its square.
+            last["text"].append(text)
+        else:
+            self._append({"output_type": "stream", "name": name, "text": [text]})
 
     def _show(self, event: Json) -> None:
         item = ResultItem.from_wire(event.get("result") or {})
@@ -137,29 +135,30 @@ class CellOutputs:
         }
         if item.is_main_result:
             output["execution_count"] = self.execution_count
-        self.outputs.append(output)
+        self._append(output)
         display_id = event.get("display_id")
         if display_id:
             self._displays.add(display_id, output)
 
-    def _end(self, event: Json) -> bool:
+    def _fail(self, name: str, value: str, traceback: list[str]) -> None:
+        self._append({"output_type": "error", "ename": name, "evalue": value, "traceback": traceback})
+
+    def _end(self, event: Json) -> None:
         if self.execution_count is None:
             self.execution_count = event.get("execution_count")
         # A kernel that was killed, or never got to it, leaves no error of its own; a cell without
         # one would look as if it had gone well.
-        has_error = any(output["output_type"] == "error" for output in self.outputs)
-        if event.get("success") or has_error:
-            return False
-        status = event.get("status") or "failed"
-        death = event.get("death") or {}
-        value = death.get("message") or f"the execution ended as {status}"
-        self.outputs.append({"output_type": "error", "ename": status, "evalue": value, "traceback": [value]})
-        return True
+        has_error = any(output["output_type"] == "error" for output in self._outputs)
+        if not event.get("success") and not has_error:
+            status = event.get("status") or "failed"
+            death = event.get("death") or {}
+            value = death.get("message") or f"the execution ended as {status}"
+            self._fail(status, value, [value])
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellProgress:
-    """How far a notebook's run is, told whenever a cell begins, puts something out, or ends.
+    """How far a notebook's run is: told when a cell begins, puts something out, and has ended.
 
     Attributes:
         index: of the cell in the notebook.

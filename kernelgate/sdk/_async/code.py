@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernelgate.sdk import errors
-from kernelgate.sdk._async.execution import (
-    AsyncExecutions,
+from kernelgate.sdk._async.runner import (
+    AsyncRunner,
     Callbacks,
     OnDisconnect,
     OnError,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class AsyncCode:
     """Runs code in a session. Variables stay from call to call, per language or context."""
 
-    def __init__(self, executions: AsyncExecutions) -> None:
-        self._executions = executions
+    def __init__(self, runner: AsyncRunner) -> None:
+        self._runner = runner
 
     async def run(
         self,
@@ -86,7 +86,7 @@ class AsyncCode:
             ConnectionProblem: the server was away for longer than `Retry` allows; the code goes on.
         """
         callbacks = Callbacks(
-            self._executions,
+            self._runner,
             on_stdout=on_stdout,
             on_stderr=on_stderr,
             on_result=on_result,
@@ -112,7 +112,7 @@ class AsyncCode:
             max_result_bytes=max_result_bytes,
             on_disconnect=on_disconnect,
         )
-        return await self._executions.run_to_end(body, callbacks, stream=stream)
+        return await self._runner.run(body, callbacks, stream=stream)
 
     run_code = run
     execute = run
@@ -152,5 +152,5 @@ class AsyncCode:
         )
         from kernelgate.sdk import events  # noqa: PLC0415  (only for streams)
 
-        async for raw in self._executions.follow(body):
+        async for raw in self._runner.start(body):
             yield events.from_wire(raw)

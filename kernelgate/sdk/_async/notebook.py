@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kernelgate.sdk._async._runtime import call
-from kernelgate.sdk._async.execution import body_of
+from kernelgate.sdk._async.runner import body_of
 from kernelgate.sdk._notebooks import CellOutputs, CellProgress, Displays, fill, language_of, may_fail, node, read
 
 if TYPE_CHECKING:
@@ -17,18 +17,23 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from kernelgate.sdk._async.context import AsyncContext
-    from kernelgate.sdk._async.execution import AsyncExecutions
+    from kernelgate.sdk._async.runner import AsyncRunner
     from kernelgate.sdk._async.transport import AsyncTransport
     from kernelgate.sdk.models import ContextInfo
+
+
+# Often enough for an eye; a cell that prints without end must not have its outputs put together for
+# each line.
+_TELL_EVERY_S = 0.1
 
 
 class AsyncNotebooks:
     """Notebooks and one session: `session.notebooks`."""
 
-    def __init__(self, transport: AsyncTransport, session_path: str, executions: AsyncExecutions) -> None:
+    def __init__(self, transport: AsyncTransport, session_path: str, runner: AsyncRunner) -> None:
         self._transport = transport
         self._path = session_path
-        self._executions = executions
+        self._runner = runner
 
     async def run(
         self,
@@ -70,17 +75,19 @@ class AsyncNotebooks:
             progress = CellProgress(index=index, number=number, total=len(cells), cell=cell)
             await _tell(on_cell, progress)
             succeeded = False
-            begun_at = time.monotonic()
+            begun_at = told_at = time.monotonic()
             body = body_of(cell.source, language, timeout_s, context=context)
-            async for raw in self._executions.follow(body):
+            async for raw in self._runner.start(body):
                 is_end = raw.get("type") == "end"
-                if outputs.add(raw) or is_end:
-                    # An update may concern a display of any cell before.
-                    fill(begun if raw.get("type") == "update" else begun[-1:])
-                    succeeded = is_end and bool(raw.get("success"))
-                    elapsed_s = time.monotonic() - begun_at
-                    state = "done" if is_end else "running"
-                    await _tell(on_cell, replace(progress, state=state, elapsed_s=elapsed_s))
+                now = time.monotonic()
+                if not outputs.add(raw) or (not is_end and (on_cell is None or now - told_at < _TELL_EVERY_S)):
+                    continue
+                told_at = now
+                # An update may concern a display of any cell before.
+                fill(begun if is_end else begun[-1:])
+                succeeded = is_end and bool(raw.get("success"))
+                state = "done" if is_end else "running"
+                await _tell(on_cell, replace(progress, state=state, elapsed_s=now - begun_at))
             if not (succeeded or allow_errors or may_fail(cell)):
                 break
         return filled

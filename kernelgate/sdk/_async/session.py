@@ -9,6 +9,7 @@ from kernelgate.sdk import _wire, errors
 from kernelgate.sdk._async.code import AsyncCode
 from kernelgate.sdk._async.context import AsyncContexts
 from kernelgate.sdk._async.execution import AsyncExecutions
+from kernelgate.sdk._async.runner import AsyncRunner
 from kernelgate.sdk._unset import UNSET, Unset
 from kernelgate.sdk.models import SessionInfo
 
@@ -36,9 +37,10 @@ class AsyncSession:
         self._transport = transport
         self._path = f"/v1/sessions/{_wire.quoted(info.id)}"
         self.info = info
-        self.executions = AsyncExecutions(transport, info.id)
+        self._runner = AsyncRunner(transport, info.id)
+        self.code = AsyncCode(self._runner)
         self.contexts = AsyncContexts(transport, info.id)
-        self.code = AsyncCode(self.executions)
+        self.executions = AsyncExecutions(transport, self._runner)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} {self.info.state}>"
@@ -74,7 +76,7 @@ class AsyncSession:
         """Runs notebooks in the session, and makes one of what ran in it."""
         from kernelgate.sdk._async.notebook import AsyncNotebooks  # noqa: PLC0415  (for few)
 
-        return AsyncNotebooks(self._transport, self._path, self.executions)
+        return AsyncNotebooks(self._transport, self._path, self._runner)
 
     async def refresh(self) -> SessionInfo:
         """Asks the server again."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernelgate.sdk import errors
-from kernelgate.sdk._sync.execution import (
-    Executions,
+from kernelgate.sdk._sync.runner import (
+    Runner,
     Callbacks,
     OnDisconnect,
     OnError,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Code:
     """Runs code in a session. Variables stay from call to call, per language or context."""
 
-    def __init__(self, executions: Executions) -> None:
-        self._executions = executions
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
 
     def run(
         self,
@@ -87,7 +87,7 @@ class Code:
             ConnectionProblem: the server was away for longer than `Retry` allows; the code goes on.
         """
         callbacks = Callbacks(
-            self._executions,
+            self._runner,
             on_stdout=on_stdout,
             on_stderr=on_stderr,
             on_result=on_result,
@@ -113,7 +113,7 @@ class Code:
             max_result_bytes=max_result_bytes,
             on_disconnect=on_disconnect,
         )
-        return self._executions.run_to_end(body, callbacks, stream=stream)
+        return self._runner.run(body, callbacks, stream=stream)
 
     run_code = run
     execute = run
@@ -153,5 +153,5 @@ class Code:
         )
         from kernelgate.sdk import events  # noqa: PLC0415  (only for streams)
 
-        for raw in self._executions.follow(body):
+        for raw in self._runner.start(body):
             yield events.from_wire(raw)

@@ -3,124 +3,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from kernelgate.sdk import _wire
-from kernelgate.sdk._sync._runtime import call
-from kernelgate.sdk.models import ExecutionError, Json, Result, ResultItem, ResultPage
+from kernelgate.sdk._sync.runner import (
+    Runner,
+    Callbacks,
+    OnError,
+    OnEvent,
+    OnInput,
+    OnResult,
+    OnText,
+    body_of,
+)
+from kernelgate.sdk.models import Result, ResultPage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Callable, Mapping
+    from collections.abc import Generator, Mapping
 
     from kernelgate.sdk._sync.context import Context
     from kernelgate.sdk._sync.transport import Transport
     from kernelgate.sdk.events import Event
     from kernelgate.sdk.models import ContextInfo
-
-OnDisconnect: TypeAlias = Literal["continue", "interrupt"]
-
-# What a callback returns is awaited by the asynchronous client, if it can be.
-OnText: TypeAlias = "Callable[[str], Any]"
-OnResult: TypeAlias = "Callable[[ResultItem], Any]"
-OnError: TypeAlias = "Callable[[ExecutionError], Any]"
-OnInput: TypeAlias = "Callable[[str], Any]"
-OnEvent: TypeAlias = "Callable[[Event], Any]"
-
-
-def body_of(
-    code: str,
-    language: str,
-    timeout_s: float | None,
-    *,
-    context: Context | ContextInfo | str | None = None,
-    env: Mapping[str, str] | None = None,
-    execution_id: str | None = None,
-    allow_stdin: bool = False,
-    ansi: bool = False,
-    max_output_bytes: int | None = None,
-    max_result_bytes: int | None = None,
-    on_disconnect: OnDisconnect = "continue",
-) -> Json:
-    """The body that starts an execution."""
-    body: Json = {
-        "code": code,
-        "id": _wire.new_id("x-") if execution_id is None else execution_id,
-        "timeout_s": timeout_s,
-    }
-    if context is not None:
-        body["context"] = context if isinstance(context, str) else context.id
-    # A context has its language. Only one that was asked for besides is sent, for the server to
-    # refuse: "python" cannot be told from the default.
-    if context is None or language != "python":
-        body["language"] = language
-    optional = {
-        "env": dict(env) if env else None,
-        "allow_stdin": allow_stdin or None,
-        "ansi": ansi or None,
-        "max_output_bytes": max_output_bytes,
-        "max_result_bytes": max_result_bytes,
-        "on_disconnect": None if on_disconnect == "continue" else on_disconnect,
-    }
-    body.update({name: value for name, value in optional.items() if value is not None})
-    return body
-
-
-class Callbacks:
-    """What a caller wants to hear of while code runs, and the answer to its questions."""
-
-    def __init__(
-        self,
-        executions: Executions,
-        *,
-        on_stdout: OnText | None = None,
-        on_stderr: OnText | None = None,
-        on_result: OnResult | None = None,
-        on_error: OnError | None = None,
-        on_input: OnInput | None = None,
-        on_event: OnEvent | None = None,
-    ) -> None:
-        self._executions = executions
-        self._on_stdout = on_stdout
-        self._on_stderr = on_stderr
-        self._on_result = on_result
-        self._on_error = on_error
-        self._on_input = on_input
-        self._on_event = on_event
-
-    def __bool__(self) -> bool:
-        return any(value is not None for name, value in vars(self).items() if name[:4] == "_on_")
-
-    def heard(self, raw: Json) -> None:
-        """Tells whom it concerns of an event."""
-        if self._on_event is not None:
-            from kernelgate.sdk import events  # noqa: PLC0415  (only for streams)
-
-            call(self._on_event, events.from_wire(raw))
-        kind = raw.get("type")
-        if kind == "stdout" and self._on_stdout is not None:
-            call(self._on_stdout, raw["text"])
-        elif kind == "stderr" and self._on_stderr is not None:
-            call(self._on_stderr, raw["text"])
-        elif kind == "result" and self._on_result is not None:
-            call(self._on_result, ResultItem.from_wire(raw["result"]))
-        elif kind == "error" and self._on_error is not None:
-            call(self._on_error, ExecutionError.from_wire(raw["error"]))
-        elif kind == "input_request" and self._on_input is not None:
-            value = call(self._on_input, raw.get("prompt") or "")
-            self._executions.send_input(raw["execution_id"], str(value))
-
-    def told_at_end(self, result: Result) -> None:
-        """Tells all of it at once, for who asked not to have it streamed."""
-        for on_text, pieces in (
-            (self._on_stdout, result.logs.stdout),
-            (self._on_stderr, result.logs.stderr),
-        ):
-            for text in pieces if on_text is not None else ():
-                call(on_text, text)  # type: ignore[arg-type]
-        for item in result.results if self._on_result is not None else ():
-            call(self._on_result, item)  # type: ignore[arg-type]
-        if result.error is not None and self._on_error is not None:
-            call(self._on_error, result.error)
 
 
 class Executions:
@@ -129,9 +33,10 @@ class Executions:
     An execution outlives the connection and the program that started it, and keeps its id.
     """
 
-    def __init__(self, transport: Transport, session_id: str) -> None:
+    def __init__(self, transport: Transport, runner: Runner) -> None:
         self._transport = transport
-        self._path = f"/v1/sessions/{_wire.quoted(session_id)}/executions"
+        self._runner = runner
+        self._path = runner.path
 
     def start(
         self,
@@ -175,8 +80,7 @@ class Executions:
         Raises:
             ExecutionNotFound: there is none of this id in the session.
         """
-        raw = self._transport.request("GET", self._one(execution_id), is_safe=True)
-        return Result.from_wire(raw)
+        return self._runner.get(execution_id)
 
     def list(self, *, limit: int = 100, page_token: str | None = None) -> ResultPage:
         """Executions of the session, newest first, without what they put out."""
@@ -210,7 +114,7 @@ class Executions:
             The whole result, whatever `after` was.
         """
         callbacks = Callbacks(
-            self,
+            self._runner,
             on_stdout=on_stdout,
             on_stderr=on_stderr,
             on_result=on_result,
@@ -240,25 +144,7 @@ class Executions:
         Raises:
             Conflict: it does not wait for one.
         """
-        # A line that was sent twice would answer the next question too.
-        self._transport.request("POST", f"{self._one(execution_id)}/stdin", body={"value": value}, is_safe=False)
+        self._runner.send_input(execution_id, value)
 
     def _one(self, execution_id: str) -> str:
         return f"{self._path}/{_wire.quoted(execution_id)}"
-
-    def run_to_end(self, body: Json, callbacks: Callbacks, *, stream: bool) -> Result:
-        """Starts what `body` says and waits for its end. For `session.code`."""
-        if not stream:
-            result = Result.from_wire(self._transport.wait_for_result(self._path, body))
-            callbacks.told_at_end(result)
-            return result
-        for raw in self.follow(body):
-            callbacks.heard(raw)
-        # The server keeps the result anyway, with display updates, cleared output and cuts applied:
-        # asking for it keeps streamed and unstreamed results the same by construction.
-        return self.get(body["id"])
-
-    def follow(self, body: Json) -> Generator[Json, None, None]:
-        """Starts what `body` says, and gives its events as sent. For `code` and `notebooks`."""
-        execution_id = _wire.quoted(body["id"])
-        return self._transport.follow(self._path, start=body, execution_id=execution_id)

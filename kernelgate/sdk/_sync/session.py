@@ -10,6 +10,7 @@ from kernelgate.sdk import _wire, errors
 from kernelgate.sdk._sync.code import Code
 from kernelgate.sdk._sync.context import Contexts
 from kernelgate.sdk._sync.execution import Executions
+from kernelgate.sdk._sync.runner import Runner
 from kernelgate.sdk._unset import UNSET, Unset
 from kernelgate.sdk.models import SessionInfo
 
@@ -37,9 +38,10 @@ class Session:
         self._transport = transport
         self._path = f"/v1/sessions/{_wire.quoted(info.id)}"
         self.info = info
-        self.executions = Executions(transport, info.id)
+        self._runner = Runner(transport, info.id)
+        self.code = Code(self._runner)
         self.contexts = Contexts(transport, info.id)
-        self.code = Code(self.executions)
+        self.executions = Executions(transport, self._runner)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} {self.info.state}>"
@@ -75,7 +77,7 @@ class Session:
         """Runs notebooks in the session, and makes one of what ran in it."""
         from kernelgate.sdk._sync.notebook import Notebooks  # noqa: PLC0415  (for few)
 
-        return Notebooks(self._transport, self._path, self.executions)
+        return Notebooks(self._transport, self._path, self._runner)
 
     def refresh(self) -> SessionInfo:
         """Asks the server again."""
