@@ -7,11 +7,12 @@ other skip of such a test, into a failure; CI passes it.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from kernelgate import languages
+from tests.support.server import Api, Server
 
 LANGUAGE_MARKERS = ("python", "javascript", "typescript", "r", "java", "bash")
 REQUIRABLE = (*LANGUAGE_MARKERS, "sandbox")
@@ -80,3 +81,28 @@ def _why_no_sandbox() -> str | None:
     except (OSError, subprocess.TimeoutExpired) as exc:
         return str(exc)
     return None if done.returncode == 0 else done.stderr.strip()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One real gateway for all tests that leave it as it is. What it leaves behind is an error of the last test that used it."""
+    made = Server(tmp_path_factory.mktemp("kernelgate") / "data", "sessions.pool_size=2")
+    with made:
+        yield made
+    assert made.leftovers() == []
+
+
+@pytest.fixture
+def api(server: Server) -> Iterator[Api]:
+    """The native API of the shared gateway."""
+    with server.api() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def session(server: Server) -> Iterator[str]:
+    """A session that the tests of a module share, where what one leaves in it does not matter to the next."""
+    with server.api() as api:
+        made = api.create()
+        yield made
+        api.delete(made)
