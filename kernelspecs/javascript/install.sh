@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Makes the installed folder complete: node_modules, from the lock file. Quick when that is done.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+loads() { node -e 'require("zeromq"); require("acorn"); require("ijavascript/package.json"); require("nel/lib/mdn.js")' 2>/dev/null; }
+
+# The copy of the lock file says what node_modules was made from.
+if cmp -s package-lock.json node_modules/.installed-from && loads; then
+  exit 0
+fi
+
+# No install scripts: the zeromq package brings its compiled addon. The two variables make a build, where npm
+# has to do one after all (a platform without that addon), use Debian's libzmq and headers.
+npm_config_nodedir=/usr npm_config_zmq_external=true \
+  npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error
+if ! loads; then
+  echo "no compiled zeromq addon for this platform (node $(node --version), $(uname -sm)); building one" >&2
+  npm_config_nodedir=/usr npm_config_zmq_external=true npm rebuild zeromq --loglevel=error
+  loads
+fi
+
+# Only the addon that this machine loads is kept, and only the loader of the tool that builds addons.
+node -e '
+  require("zeromq");
+  const fs = require("fs"), path = require("path");
+  const used = new Set(Object.keys(require.cache).filter((file) => file.endsWith(".node")).map((file) => fs.realpathSync(file)));
+  const all = fs.readdirSync("node_modules/zeromq/build", {recursive: true, withFileTypes: false})
+    .map((file) => path.resolve("node_modules/zeromq/build", String(file))).filter((file) => file.endsWith(".node"));
+  for (const file of all) if (!used.has(file)) fs.rmSync(file);
+  for (const file of fs.readdirSync("node_modules/cmake-ts/build")) if (/^main\./.test(file)) fs.rmSync(path.join("node_modules/cmake-ts/build", file));
+'
+loads
+cp package-lock.json node_modules/.installed-from

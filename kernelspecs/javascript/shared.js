@@ -1,0 +1,12 @@
+'use strict';
+/** Indices into the Int32Array that both threads share. */
+module.exports = {
+  /** 1 once any execution was interrupted: until then the checks after every await cost next to nothing. */
+  ANY_INTERRUPT: 0,
+  /** Id of the execution that was interrupted last: seen by running code at once, without an event loop. */
+  INTERRUPTED: 1,
+  /** Number of the last barrier the protocol thread has passed. */
+  BARRIER: 2,
+  /** Number of synchronous inputs that were answered. */
+  INPUT: 3,
+};
