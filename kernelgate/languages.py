@@ -24,12 +24,28 @@ from typing import Any, Literal
 
 from kernelgate.errors import LanguageNotInstalled, UnsupportedLanguage
 
-__all__ = ["Language", "SpecError", "find", "kernels_dir", "load", "python_of", "read_spec", "resolve", "search_path", "source_dir"]
+__all__ = [
+    "RECEIPT",
+    "Language",
+    "SpecError",
+    "find",
+    "kernels_dir",
+    "load",
+    "python_of",
+    "read_receipt",
+    "read_spec",
+    "resolve",
+    "search_path",
+    "source_dir",
+]
 
 State = Literal["ready", "not_installed"]
 
 DEFAULT_LANGUAGE = "python"
 """Listed first, and what an execution without a language runs."""
+
+RECEIPT = ".kernelgate.json"
+"""File of an installed folder: from which source set-up made it, and whether that was finished."""
 
 # What a session finds its programs on, after its environment's own bin. The caller's own PATH is left out on purpose: a Node under somebody's home
 # directory is neither visible nor readable inside a sandbox, so a kernel that needs it would count as ready and never start.
@@ -191,6 +207,15 @@ def kernels_dir(prefix: str | os.PathLike[str]) -> Path:
     return Path(prefix) / "share" / "jupyter" / "kernels"
 
 
+def read_receipt(folder: Path) -> dict[str, Any]:
+    """Set-up's note in an installed folder; empty where the folder was put there by something else."""
+    try:
+        receipt = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return receipt if isinstance(receipt, dict) else {}
+
+
 def search_path(prefix: str | os.PathLike[str]) -> str:
     """The PATH of a session whose environment is `prefix`."""
     return f"{Path(prefix) / 'bin'}:{_SYSTEM_PATH}"
@@ -315,7 +340,8 @@ def _requirements(language: Language) -> tuple[str, ...]:
         return tuple(commands)
     # An absolute path stays absolute under `/`.
     absent = (f"file {file}" for file in language.requires_files if not (language.resource_dir / file).exists())
-    return (*commands, *absent)
+    unfinished = () if read_receipt(language.resource_dir).get("finished", True) else ("the rest of its installation, which failed",)
+    return (*commands, *absent, *unfinished)
 
 
 def _probe(argv: tuple[str, ...], path: str) -> str | None:

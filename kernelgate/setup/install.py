@@ -1,7 +1,7 @@
 """Installs one language: Debian packages, the folder, its script, and a check that what it requires is there.
 
 The folder is copied whole beside its place and then swapped in, so that a kernel started meanwhile sees the old one or the new one. A receipt in the
-installed folder says from which source it was made and that its script ended well; while that source is unchanged nothing is copied or run again.
+installed folder says from which source it was made and whether its script ended well; while that source is unchanged nothing is copied or run again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kernelgate import languages
 from kernelgate.languages import Language
@@ -24,10 +25,8 @@ from kernelgate.setup.step import StepFailed, Steps
 
 __all__ = ["Outcome", "install", "script_environment"]
 
-RECEIPT = ".kernelgate.json"
-
 # Made beside the sources by somebody who tried the kernel in the checkout; never part of a source.
-_NOT_SOURCE = frozenset({"node_modules", "__pycache__", RECEIPT})
+_NOT_SOURCE = frozenset({"node_modules", "__pycache__", languages.RECEIPT})
 
 # These would make what a script installs slow (no .pyc files) or foreign (another environment's modules).
 _UNWANTED_ENV = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
@@ -57,14 +56,14 @@ def install(language: Language, *, steps: Steps, debian: Debian, force: bool = F
         wanted = languages.read_spec(source, prefix=language.prefix, source=source)
         digest = _digest(source)
         folder = languages.kernels_dir(language.prefix) / name
-        if not force and language.ready and _receipt(folder) == digest:
+        if not force and language.ready and languages.read_receipt(folder).get("source") == digest:
             return Outcome(name)
         debian.install(_packages(wanted), f"{name}: Debian packages")
-        _copy(source, folder)
+        _copy(source, folder, {"source": digest, "finished": False})
         if wanted.install_script:
             command = ["bash", wanted.install_script]
             steps.run(f"{name}: {wanted.install_script}", command, cwd=folder, env=script_environment(language.prefix))
-        _write_receipt(folder, digest)
+        _write_receipt(folder, {"source": digest, "finished": True})
     except StepFailed as exc:
         return Outcome(name, str(exc), exc.tail)
     except (languages.SpecError, NeedsRoot, OSError) as exc:
@@ -107,18 +106,11 @@ def _digest(source: Path) -> str:
     return digest.hexdigest()
 
 
-def _receipt(folder: Path) -> str | None:
-    try:
-        return str(json.loads((folder / RECEIPT).read_text(encoding="utf-8"))["source"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _write_receipt(folder: Path, receipt: dict[str, Any]) -> None:
+    (folder / languages.RECEIPT).write_text(json.dumps(receipt) + "\n", encoding="utf-8")
 
 
-def _write_receipt(folder: Path, digest: str) -> None:
-    (folder / RECEIPT).write_text(json.dumps({"source": digest}) + "\n", encoding="utf-8")
-
-
-def _copy(source: Path, folder: Path) -> None:
+def _copy(source: Path, folder: Path, receipt: dict[str, Any]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         fresh = Path(scratch) / "fresh"
@@ -126,6 +118,7 @@ def _copy(source: Path, folder: Path) -> None:
             target = fresh / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, target)
+        _write_receipt(fresh, receipt)
         # Sessions read it under uids of their own, whatever umask made the checkout.
         subprocess.run(["chmod", "-R", "u+rwX,go+rX,go-w", str(fresh)], check=True)
         with suppress(FileNotFoundError):

@@ -48,9 +48,9 @@ class Steps:
         began = time.monotonic()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            start = log.tell()
             log.write(f"\n=== {title}\n$ {' '.join(argv)}\n".encode())
             log.flush()
+            start = log.tell()
             self._line(title, "", end="")
             status: int | str
             try:
