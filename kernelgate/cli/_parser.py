@@ -74,6 +74,7 @@ def build() -> argparse.ArgumentParser:
         prog="kernelgate",
         description="Run code in isolated sessions with live kernels.",
         epilog="serve, setup and token have a --help of their own.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
     )
     parser.add_argument("--version", action="version", version=f"kernelgate {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
