@@ -42,6 +42,7 @@ import struct
 import sys
 import termios
 import time
+import traceback
 import uuid
 from datetime import datetime, timezone
 from typing import Any, NoReturn
@@ -498,6 +499,8 @@ class Front:
         self.asking = False
         interrupted, self.interrupted_at = self.interrupted_at is not None, None
         self.let_go_of_stdin()
+        if self.allow_stdin:
+            self.forget_stdin()
         self.drain()
         for fd, decoder in self.decoders.items():
             self.keep(self.outputs[fd], decoder.decode(b"", final=True))
@@ -608,15 +611,18 @@ class Front:
             self.stdin_w = os.open(f"/proc/self/fd/{self.stdin_r}", os.O_WRONLY | os.O_CLOEXEC)
 
     def let_go_of_stdin(self) -> None:
-        """Readers see the end of the file from now on; what nobody read is thrown away."""
+        """Readers see the end of the file from now on."""
         if self.stdin_w is not None:
             os.close(self.stdin_w)
             self.stdin_w = None
-        os.set_blocking(self.stdin_r, False)
+
+    def forget_stdin(self) -> None:
+        """Throw away what nobody read. Through an opening of our own: the flags of the other are the child's too."""
+        fd = os.open(f"/proc/self/fd/{self.stdin_r}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with contextlib.suppress(BlockingIOError):
-            while os.read(self.stdin_r, 64 * KiB):
+            while os.read(fd, 64 * KiB):
                 pass
-        os.set_blocking(self.stdin_r, True)
+        os.close(fd)
 
     def is_stdin_wanted(self) -> bool:
         """Whether a process of the child's sleeps in a read of our pipe as its descriptor 0."""
@@ -721,7 +727,6 @@ def serve(front: type[Front], connection_file: str) -> NoReturn:
     try:
         front(connection_file).run()
     except BaseException:
-        import traceback
 
         traceback.print_exc(file=sys.__stderr__)
         os._exit(1)
