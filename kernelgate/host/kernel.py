@@ -32,6 +32,7 @@ FIRST_PORT = 61000
 #: A kernel that has not answered by then is not going to; R takes 0.5 s, Java 1 s, and twenty times that on a loaded machine.
 START_TIMEOUT_S = 60.0
 _NUDGE_S = 0.2
+_ASK_AGAIN_S = 0.005
 #: After its process is gone, what a kernel had sent is still on its way through ZeroMQ for a moment.
 DRAIN_S = 0.1
 _LOG_BYTES = 8 * 1024
@@ -153,12 +154,16 @@ class Kernel:
             self.kill()
             return
         if not self._nudges or self._replied:
-            self._nudges.add(self._send("shell", "kernel_info_request", {}, tag="nudge"))
+            self._replied = False
+            self._nudges.add(self._send("shell", "kernel_info_request", {}, tag="~nudge"))
+        if self._timer:
+            self._timer.cancel()
         self._timer = self._loop.call_later(_NUDGE_S, self._nudge)
 
     # -- messages --
 
     def _send(self, channel: str, msg_type: str, content: dict[str, Any], *, tag: str, metadata: dict[str, Any] | None = None, parent: dict[str, Any] | None = None) -> str:
+        # Our own tags begin with "~", which no execution's id may have.
         msg_id = self.wire.new_id(tag)
         self._sockets[channel].send_multipart(self.wire.encode(msg_type, content, msg_id=msg_id, metadata=metadata, parent_header=parent))
         return msg_id
@@ -169,11 +174,11 @@ class Kernel:
         return self._send("shell", "execute_request", content, tag=execution_id, metadata={"kernelgate": {"env": env}} if env else None)
 
     def input_reply(self, value: str, request: dict[str, Any]) -> None:
-        self._send("stdin", "input_reply", {"value": value, "status": "ok"}, tag="stdin", parent=request)
+        self._send("stdin", "input_reply", {"value": value, "status": "ok"}, tag="~stdin", parent=request)
 
     def ask(self, msg_type: str, content: dict[str, Any], answer: Callable[[dict[str, Any]], None]) -> str:
         """A request on the shell channel whose reply's content goes to `answer`; `forget` it when it is no longer wanted."""
-        msg_id = self._send("shell", msg_type, content, tag="ask")
+        msg_id = self._send("shell", msg_type, content, tag="~ask")
         self._waiting[msg_id] = answer
         return msg_id
 
@@ -186,7 +191,7 @@ class Kernel:
         if session != self.wire.session:
             return None
         name, _, _ = rest.rpartition(":")
-        return name if name not in ("nudge", "ask", "stdin", "interrupt", "shutdown", "") else None
+        return name if name and not name.startswith("~") else None
 
     def _receive(self, channel: str, sock: zmq.Socket[bytes]) -> None:
         # A bounded number a turn, so that a kernel that floods does not keep the loop from the others.
@@ -216,6 +221,9 @@ class Kernel:
             if message.parent_id in self._nudges:
                 self._replied = True
                 self._check_ready()
+                if not self.ready:
+                    # The status of this request was published before the subscription got through: ask again at once.
+                    self._loop.call_later(_ASK_AGAIN_S, self._nudge)
                 return
             answer = self._waiting.pop(message.parent_id, None)
             if answer is not None:
@@ -237,12 +245,12 @@ class Kernel:
         if self.dead or self.pid is None:
             return
         if self.spec.get("interrupt_mode") == "message":
-            self._send("control", "interrupt_request", {}, tag="interrupt")
+            self._send("control", "interrupt_request", {}, tag="~interrupt")
             return
         assert self._spawner is not None
         self._spawner.signal(self.pid, signal.SIGINT)
         # ipykernel waiting in `await` notices the signal only at the next message on the shell channel.
-        self._send("shell", "kernel_info_request", {}, tag="interrupt")
+        self._send("shell", "kernel_info_request", {}, tag="~interrupt")
 
     def kill(self, death: Death | None = None) -> None:
         """Ends the process and its group at once. `death` is what on_death will say."""

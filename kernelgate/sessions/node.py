@@ -175,15 +175,16 @@ class Node:
         if self._socket is None:
             raise SandboxUnavailable("there is no zygote")
         self._number += 1
-        future = self._answers[self._number] = asyncio.get_running_loop().create_future()
+        number = self._number  # others ask while this one waits
+        future = self._answers[number] = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.get_running_loop().sock_sendall(self._socket, json.dumps({"id": self._number, **message}).encode())
+            await asyncio.get_running_loop().sock_sendall(self._socket, json.dumps({"id": number, **message}).encode())
             async with asyncio.timeout(_ZYGOTE_ANSWER_S):
                 answer = await future
         except OSError as exc:
             raise SandboxUnavailable(f"the zygote does not answer: {exc}") from exc
         finally:
-            self._answers.pop(self._number, None)
+            self._answers.pop(number, None)
         if "error" in answer:
             raise SandboxUnavailable(str(answer["error"]))
         return answer
