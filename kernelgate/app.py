@@ -128,7 +128,7 @@ def _write_private(path: Path, text: str) -> None:
 
 def _log_request(handler: Any) -> None:
     status = handler.get_status()
-    level = logging.ERROR if status >= 500 else logging.INFO
+    level = logging.ERROR if status == 500 else logging.WARNING if status > 500 else logging.INFO  # 500 alone is our fault for certain
     extra = {"request_id": getattr(handler, "request_id", None), "method": handler.request.method, "path": handler.request.path, "status": status}
     log.log(level, "request", extra={**extra, "ms": round(1000 * handler.request.request_time(), 2)})
 

@@ -21,7 +21,7 @@ from kernelgate import ids
 from kernelgate._aio import Tasks
 from kernelgate.api.errors import status_of
 from kernelgate.api.metrics import Metrics
-from kernelgate.errors import AuthenticationError, BodyTooLarge, Draining, HostUnavailable, InvalidRequest, KernelgateError, PermissionDenied
+from kernelgate.errors import AuthenticationError, BodyTooLarge, Draining, HostUnavailable, InvalidRequest, KernelError, KernelgateError, PermissionDenied
 from kernelgate.sessions.keeper import Keeper
 from kernelgate.sessions.registry import Registry, Token
 from kernelgate.sessions.session import Session
@@ -236,8 +236,8 @@ class BaseHandler(Guarded, web.RequestHandler):
     # -- errors --
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        if isinstance(value, KernelgateError) and status_of(value) < 500:
-            return
+        if isinstance(value, KernelgateError) and (status_of(value) < 500 or isinstance(value, KernelError)):
+            return  # a kernel that cannot start or answer is the caller's affair, and the message may have what it printed
         if isinstance(value, web.HTTPError) and value.status_code < 500:
             return
         if isinstance(value, iostream.StreamClosedError):

@@ -45,6 +45,8 @@ _CALLS: dict[tuple[str, str], tuple[str, Any, int, Any, bool, tuple[str, ...]]] 
     ("/metrics", "get"): ("Prometheus metrics", None, 200, None, False, ()),
 }
 _OPEN = ("/health", "/ready")
+#: Its `get` is Tornado's own.
+_CHANNEL = "/v1/sessions/{session_id}/channel"
 
 
 @functools.cache
@@ -57,7 +59,7 @@ def document() -> dict[str, Any]:
         plain = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", path)
         for variant in _variants(plain):
             for method in ("get", "post", "patch", "delete"):
-                if method in vars(handler):
+                if method in vars(handler) or (variant, method) == (_CHANNEL, "get"):
                     paths.setdefault(variant, {})[method] = _operation(variant, method)
     return {
         "openapi": "3.1.0",
@@ -74,8 +76,6 @@ def _variants(path: str) -> list[str]:
 
 
 def _operation(path: str, method: str) -> dict[str, Any]:
-    if path.endswith("/channel"):
-        method = "get"
     summary, request, status, answer, streams, query = _CALLS[(path, method)]
     content: dict[str, Any] = {_JSON: {"schema": _ref(answer)}} if answer is not None and answer is not m.Event else {}
     if streams:

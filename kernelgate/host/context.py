@@ -91,13 +91,16 @@ class Context:
         connection = new_connection(self.spec, number=self.host.next_kernel_number(), isolated=self.host.config["isolated"], directory=directory, name=name)
         kernel = self._make(name, connection)
         self.host.emit(None, "kernel", {"context_id": self.id, "event": "starting", "generation": self.generation})
-        kernel.start(
-            self.host.init,
-            env={**self.host.config["base_env"], **self.host.env, **self.env},
-            cwd=self.cwd,
-            connection_file=Path(directory, f"{name}.json"),
-            tag={"context": self.tag(), "kernel": {"name": name, "connection": connection, "generation": self.generation, "execution_count": self.execution_count}},
-        )
+        try:
+            kernel.start(
+                self.host.init,
+                env={**self.host.config["base_env"], **self.host.env, **self.env},
+                cwd=self.cwd,
+                connection_file=Path(directory, f"{name}.json"),
+                tag={"context": self.tag(), "kernel": {"name": name, "connection": connection, "generation": self.generation, "execution_count": self.execution_count}},
+            )
+        except OSError as exc:  # a full disk, no descriptors left, an address that cannot be used (ZMQError is one)
+            kernel.fail(f"the kernel could not be started: {exc}")
 
     def _make(self, name: str, connection: dict[str, Any]) -> Kernel:
         self.kernel = Kernel(
@@ -149,7 +152,6 @@ class Context:
 
     def _dead(self, death: Death) -> None:
         assert self.kernel is not None
-        was_ready = self.kernel.ready
         self.kernel = None
         self.death = death
         self.execution_count = 0
@@ -158,7 +160,7 @@ class Context:
         if job is not None:
             self._emit(job, job.execution.lost(death, time.monotonic()))
         self._fresh = death.message
-        if not was_ready and death.reason == "start_failed":
+        if death.reason == "start_failed":
             # Nobody waiting can be served by trying again at once: each is told why.
             waiting, self.queue = self.queue, deque()
             for job in waiting:

@@ -102,6 +102,11 @@ class Kernel:
             self.exited,
         )
 
+    def fail(self, message: str) -> None:
+        """It could not be started. on_death is called from the loop, as for every other end."""
+        self._death = Death("start_failed", message=message)
+        self._loop.call_later(0, lambda: self._die(self._death or Death("start_failed")))
+
     def adopt(self, spawner: Spawner, pid: int, log_fd: int) -> None:
         """Takes over a running kernel from a host that died."""
         self._spawner = spawner
@@ -232,7 +237,7 @@ class Kernel:
         self._on_message(channel, message)
 
     def _check_ready(self) -> None:
-        if self._replied and self._heard and not self.ready:
+        if self._replied and self._heard and not self.ready and self._death is None:
             self.ready = True
             if self._timer:
                 self._timer.cancel()
@@ -255,6 +260,7 @@ class Kernel:
     def kill(self, death: Death | None = None) -> None:
         """Ends the process and its group at once. `death` is what on_death will say."""
         self._death = self._death or death
+        self.ready = False  # what comes from now on is for its successor
         if self.pid is None or self.dead:
             return
         assert self._spawner is not None
@@ -265,6 +271,7 @@ class Kernel:
         if self._death is None or self._death.reason == "start_failed":
             self._death = self._death or self._explain(status, oom)
         death = self._death
+        self.ready = False
         self._loop.call_later(DRAIN_S, lambda: self._die(death))
 
     def _explain(self, status: int, oom: bool) -> Death:

@@ -13,6 +13,9 @@ import zmq
 
 log = logging.getLogger(__name__)
 
+#: A timer may be years away, and zmq_poll takes no more than a C long.
+_LONGEST_WAIT_MS = 3_600_000.0
+
 
 class Timer:
     """A call at a later time; `cancel()` makes it not happen."""
@@ -95,7 +98,7 @@ class Loop:
     def _wait_ms(self) -> float | None:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        return None if not self._timers else max(0.0, (self._timers[0][0] - time.monotonic()) * 1000)
+        return None if not self._timers else min(max(0.0, (self._timers[0][0] - time.monotonic()) * 1000), _LONGEST_WAIT_MS)
 
     def _guard(self, callback: Callable[[], None]) -> None:
         try:

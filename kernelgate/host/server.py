@@ -36,7 +36,7 @@ class Request:
         self._answer({"ok": value, "end": True}, body)
 
     def fail(self, error: KernelgateError) -> None:
-        self._answer({"error": {"code": error.code, "message": error.detail, "details": error.details}, "end": True}, b"")
+        self._answer({"error": {"kind": type(error).code, "code": error.code, "message": error.detail, "details": error.details}, "end": True}, b"")
 
     def _answer(self, header: dict[str, Any], body: bytes) -> None:
         if self._answered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from kernelgate.link import frame
 
 #: Idle connections kept per session; more are made as needed and closed after use.
 KEPT_CONNECTIONS = 4
+_SLUG = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class _Connection:
@@ -104,8 +106,13 @@ class Link:
 
 def _error(error: dict[str, Any]) -> KernelgateError:
     """What the host answered with, as an exception of the closed set; anything else is the host's failure."""
-    code, detail, details = str(error.get("code")), str(error.get("message")), error.get("details")
-    known = HOST_ERRORS.get(code)
+    detail, details, code = str(error.get("message")), error.get("details"), error.get("code")
+    known = HOST_ERRORS.get(str(error.get("kind")))
     if known is None:
         return RemoteProtocolError(f"the session's host failed: {detail}")
-    return known(detail, **(details if isinstance(details, dict) else {}))
+    made = known(detail)
+    if isinstance(details, dict):
+        made.details = details
+    if isinstance(code, str) and _SLUG.fullmatch(code):
+        made.code = code  # an InvalidRequest may say more precisely what is invalid
+    return made

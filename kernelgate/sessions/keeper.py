@@ -255,7 +255,9 @@ class Keeper:
 
     async def check(self, session: Session) -> None:
         """After its host did not answer: finds out whether the session still is. Raises SessionClosed where not."""
-        if session.id in self._live and not self.node.is_alive(session.row.pid, session.row.start_ticks):
+        if session.id not in self._live:
+            raise SessionClosed(f"session {session.id} has ended meanwhile; create a new one")
+        if not self.node.is_alive(session.row.pid, session.row.start_ticks):
             self._ended(session.id)
             raise SessionClosed(f"session {session.id} has ended: its sandbox ended unexpectedly; create a new one")
 

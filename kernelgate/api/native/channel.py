@@ -36,6 +36,7 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         self._tasks = Tasks()
         self._requests: dict[str, asyncio.Task[Any]] = {}
         self._session: Session | None = None
+        self._opened = False
 
     async def prepare(self) -> None:
         self.request_id = self.take_request_id()
@@ -58,10 +59,13 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
     def open(self, *_: str, **__: str) -> None:
         self.set_nodelay(True)
         assert self._session is not None
+        self._opened = True
         self._session.busy += 1
         self.services.metrics.streams.inc()
 
     def on_close(self) -> None:
+        if not self._opened:
+            return  # it was refused, and its connection is closed now
         assert self._session is not None
         self._session.busy -= 1
         self._session.touch()
@@ -70,7 +74,7 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
 
     def on_message(self, message: str | bytes) -> None:
         try:
-            request = json.loads(message)
+            request = msgspec.json.decode(message)  # stricter than json.loads: no NaN, no half surrogates
             if not isinstance(request, dict) or not isinstance(request.get("id"), str) or not ids.is_caller_id(request["id"]):
                 raise InvalidRequest("a message is a JSON object with an `id` of 1 to 128 characters of A-Za-z0-9_.:-")
         except (ValueError, RecursionError, InvalidRequest) as exc:

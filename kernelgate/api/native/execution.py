@@ -14,7 +14,7 @@ from tornado import iostream
 
 from kernelgate.api.base import BaseHandler, error_body
 from kernelgate.api.native import model, operation
-from kernelgate.api.native.session import next_token, page_limit, page_token
+from kernelgate.api.native.session import natural, next_token, page_limit, page_token
 from kernelgate.errors import ExecutionNotFound, InvalidRequest, KernelgateError
 from kernelgate.sessions.history import History
 from kernelgate.sessions.session import Session
@@ -37,14 +37,15 @@ class StreamingHandler(BaseHandler):
     def after(self) -> int:
         """`Last-Event-ID` or `?after=`. Raises InvalidRequest."""
         text = self.request.headers.get("Last-Event-ID") or self.get_query_argument("after", "0")
-        if not text.isdigit():
-            raise InvalidRequest(f"after: the number of an event is expected, got {text!r}")
-        return int(text)
+        if (number := natural(text)) < 0:
+            raise InvalidRequest(f"after: the number of an event is expected, got {text[:100]!r}")
+        return number
 
-    async def stream(self, kind: str, events: AsyncIterator[list[bytes]]) -> bool:
+    async def stream(self, kind: str, events: AsyncIterator[list[bytes]], *, accepted: bool = True) -> bool:
         """Writes events until their end. Whether it got there; false when the client left.
 
-        A reader that takes nothing for `server.write_timeout_s` is closed. What goes wrong after the first byte is the stream's last record.
+        A reader that takes nothing for `server.write_timeout_s` is closed. What the host may still refuse (`accepted` false) is not begun before its first event, so that
+        a refusal has its status; what goes wrong after that is the stream's last record.
         """
         self.set_header("Content-Type", f"{kind}; charset=utf-8")
         self.set_header("X-Accel-Buffering", "no")
@@ -54,11 +55,12 @@ class StreamingHandler(BaseHandler):
         streams.inc()
         ahead: asyncio.Task[list[bytes] | None] | None = None
         try:
-            await self.flush()
+            if accepted:
+                await self.flush()
             async with contextlib.aclosing(events) as source:  # type: ignore[type-var]
                 while not self.client_gone:
                     if ahead is None:
-                        ahead = self.services.tasks.start(_next(source), "stream:next")
+                        ahead = self.services.tasks.start(_next(source), "stream:next", awaited=True)
                         self.when_gone(ahead.cancel)
                     done, _ = await asyncio.wait({ahead}, timeout=server.keepalive_s)
                     if not done:
@@ -80,6 +82,8 @@ class StreamingHandler(BaseHandler):
             self.request.connection.close() if hasattr(self.request.connection, "close") else None
             return False
         except KernelgateError as exc:
+            if not self._headers_written:
+                raise
             failure = {"type": "failure", **error_body(exc.code, exc.detail, self.request_id, exc.details)}
             text = json.dumps(failure).encode()
             with contextlib.suppress(iostream.StreamClosedError):
@@ -119,7 +123,7 @@ class ExecutionsHandler(StreamingHandler):
         kind = self.wanted_stream()
         with session:
             if kind is not None:
-                if await self.stream(kind, operation.events(self.services, session, "execute", **fields)):
+                if await self.stream(kind, operation.events(self.services, session, "execute", **fields), accepted=False):
                     return
             elif self.get_query_argument("wait", "true") == "false":
                 self.send_bytes(await operation.result(self.services, session, "execute", mode="accept", after=0, **fields), 202)
@@ -134,7 +138,7 @@ class ExecutionsHandler(StreamingHandler):
 
     async def unless_gone(self, work: Any) -> bytes | None:
         """The work's result, or None when the client left first; what it had asked of the host goes on there."""
-        task = self.services.tasks.start(work, "execution:wait")
+        task = self.services.tasks.start(work, "execution:wait", awaited=True)
         self.when_gone(task.cancel)
         try:
             answer: bytes = await task
@@ -146,8 +150,8 @@ class ExecutionsHandler(StreamingHandler):
 
     async def get(self, session_id: str) -> None:
         """The executions, newest first, without their outputs."""
-        limit, token = page_limit(self), page_token(self)
-        before = str(token[0]) if token else None
+        limit, token = page_limit(self), page_token(self, tuple[str])
+        before = token[0] if token else None
         keeper = self.services.keeper
         row = keeper.row(self.token.id, session_id)
         if row.state == "running":

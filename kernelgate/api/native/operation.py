@@ -97,15 +97,27 @@ async def result(services: Services, session: Session, op: str, **fields: Any) -
         made = msgspec.json.decode(body, type=model.Result)
     except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as exc:
         raise RemoteProtocolError("the session's host answered something that is no result") from exc
-    if made.state == "done" and made.status is not None and op == "execute":
-        services.metrics.executions.labels(made.language, made.status).inc()
-        services.metrics.execution_seconds.labels(made.language).observe(made.execution_time or 0)
+    if op == "execute" and made.state == "done":
+        _count(services, made.language, made.status, made.execution_time)
     return body
+
+
+class _Counted(msgspec.Struct):
+    """What is counted of a stream's events: the language is in the first, how it ended in the last."""
+
+    language: str = ""
+    status: str | None = None
+    execution_time: float | None = None
+
+
+def _count(services: Services, language: str, status: str | None, seconds: float | None) -> None:
+    services.metrics.executions.labels(language, status).inc()
+    services.metrics.execution_seconds.labels(language).observe(seconds or 0)
 
 
 async def events(services: Services, session: Session, op: str, *, after: int = 0, **fields: Any) -> AsyncIterator[list[bytes]]:
     """The lines of a stream, checked, as they come. A host that dies in between is found again, and the stream goes on where it was."""
-    tries = 0
+    tries, language = 0, ""
     while True:
         try:
             async for header, body in session.link.stream(op, after=after, mode="stream", **fields):
@@ -114,6 +126,11 @@ async def events(services: Services, session: Session, op: str, *, after: int = 
                 tries = 0
                 lines = body.splitlines(keepends=True)
                 after = check_lines(lines, after)
+                if op == "execute":
+                    language = language or msgspec.json.decode(lines[0], type=_Counted).language
+                    if b'"type":"end"' in lines[-1][:250]:
+                        end = msgspec.json.decode(lines[-1], type=_Counted)
+                        _count(services, language, end.status, end.execution_time)
                 yield lines
             raise HostUnavailable("the session's host hung up")
         except HostUnavailable:

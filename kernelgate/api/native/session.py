@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from msgspec import UNSET
 
 from kernelgate.api.base import BaseHandler
 from kernelgate.api.native import model, operation
 from kernelgate.errors import InvalidRequest
+
+T = TypeVar("T")
 
 _PAGE = 100
 _MAX_PAGE = 1000
@@ -19,23 +22,25 @@ _MAX_PAGE = 1000
 def page_limit(handler: BaseHandler) -> int:
     """`?limit=`. Raises InvalidRequest."""
     text = handler.get_query_argument("limit", str(_PAGE))
-    if not text.isdigit() or not 1 <= int(text) <= _MAX_PAGE:
-        raise InvalidRequest(f"limit: a number from 1 to {_MAX_PAGE} is expected, got {text!r}")
-    return int(text)
+    if not (1 <= (number := natural(text)) <= _MAX_PAGE):
+        raise InvalidRequest(f"limit: a number from 1 to {_MAX_PAGE} is expected, got {text[:100]!r}")
+    return number
 
 
-def page_token(handler: BaseHandler) -> list[Any] | None:
+def natural(text: str) -> int:
+    """A number in decimal digits; -1 where it is none, or too large for any use here."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
+
+
+def page_token(handler: BaseHandler, kind: type[T]) -> T | None:
     """What `?page_token=` holds. Raises InvalidRequest for one that this API did not give out."""
     text = handler.get_query_argument("page_token", None)
     if text is None:
         return None
     try:
-        value = json.loads(base64.urlsafe_b64decode(text.encode()))
-    except (ValueError, UnicodeDecodeError):
-        value = None
-    if not isinstance(value, list):
-        raise InvalidRequest("page_token: use the next_page_token of the page before", code="invalid_page_token")
-    return value
+        return msgspec.json.decode(base64.urlsafe_b64decode(text.encode()), type=kind)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidRequest("page_token: use the next_page_token of the page before", code="invalid_page_token") from exc
 
 
 def next_token(value: list[Any]) -> str:
@@ -70,8 +75,7 @@ class SessionsHandler(BaseHandler):
         state = self.get_query_argument("state", None)
         if state not in (None, "running", "closed", "lost"):
             raise InvalidRequest(f"state: running, closed or lost is expected, got {state!r}")
-        limit, token = page_limit(self), page_token(self)
-        after = (float(token[0]), str(token[1])) if token and len(token) == 2 else None
+        limit, after = page_limit(self), page_token(self, tuple[float, str])
         keeper = self.services.keeper
         rows = keeper.registry.list(self.token.id, labels=labels, state=state, after=after, limit=limit + 1)
         more, rows = len(rows) > limit, rows[:limit]
