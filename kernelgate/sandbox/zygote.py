@@ -24,6 +24,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -206,11 +207,11 @@ class Zygote:
             os.chown(directory / name, owner, owner)
         if self._policy.isolated:
             return {"journal": "/run/session/events.jsonl", "kernels_dir": "/run/kernels", "spool_dir": "/run/spool", "cwd": self._policy.cwd, "isolated": True}
-        for name in ("kernels", "tmp"):
-            (directory / name).mkdir(mode=0o700, exist_ok=True)
-        workspace = str(directory / "workspace")
+        (directory / "tmp").mkdir(mode=0o700, exist_ok=True)
+        kernels = _open_kernels_dir(place.session_id)
+        kernels.mkdir(mode=0o700, exist_ok=True)
         return {
-            "journal": str(directory / "journal" / "events.jsonl"), "kernels_dir": str(directory / "kernels"), "spool_dir": str(directory / "spool"), "cwd": workspace, "isolated": False,
+            "journal": str(directory / "journal" / "events.jsonl"), "kernels_dir": str(kernels), "spool_dir": str(directory / "spool"), "cwd": str(directory / "workspace"), "isolated": False,
         }  # fmt: skip
 
     def _become_init(self, place: build.Place, config: dict[str, Any], listener: socket.socket, ready: int) -> None:
@@ -257,8 +258,8 @@ class Zygote:
         """What a session leaves outside: its groups, its socket, and with `remove` its files."""
         self._cgroups.kill(place.session_id)
         self._cgroups.remove(place.session_id)
-        for name in ("kernels", "tmp", "spool"):
-            shutil.rmtree(place.directory / name, ignore_errors=True)
+        for leftover in (place.directory / "tmp", place.directory / "spool", _open_kernels_dir(place.session_id)):
+            shutil.rmtree(leftover, ignore_errors=True)
         (place.directory / "link.sock").unlink(missing_ok=True)
         if remove:
             shutil.rmtree(place.directory, ignore_errors=True)
@@ -273,6 +274,11 @@ class Zygote:
                 if session_id is not None:
                     for client in list(self._clients.values()):
                         self._send(client, {"event": "ended", "session_id": session_id, "status": os.waitstatus_to_exitcode(status)})
+
+
+def _open_kernels_dir(session_id: str) -> Path:
+    """Where kernels without a sandbox have their sockets: a short path, because the address of a unix socket may have 107 bytes."""
+    return Path(tempfile.gettempdir(), f"kg-{session_id}")
 
 
 def start_ticks(pid: int) -> int:
