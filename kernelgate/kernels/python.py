@@ -1164,9 +1164,8 @@ def main() -> NoReturn:
     """`python -m kernelgate.kernels.python -f CONNECTION_FILE`: the kernel without a zygote."""
     parser = argparse.ArgumentParser(description="The Python kernel")
     parser.add_argument("-f", dest="connection_file", required=True)
-    arguments = parser.parse_args()
-    prepare([])
-    run(arguments.connection_file)
+    # Nothing is prepared: that pays only where it serves many forks.
+    run(parser.parse_args().connection_file)
 
 
 if __name__ == "__main__":
