@@ -181,13 +181,19 @@ function() {
 
   # -- figures -------------------------------------------------------------------------------------------------
 
+  # As the options are when drawing begins: they may be put back before the figure is sent.
+  style <- function() {
+    names <- c("width", "height", "res", "pointsize", "bg", "antialias", "quality", "family")
+    c(stats::setNames(lapply(paste0("repr.plot.", names), getOption), names),
+      list(formats = getOption("jupyter.plot_mimetypes"), scale = getOption("jupyter.plot_scale")))
+  }
+
   # Drawn on a device without a file, of the size and with the fonts of the pictures made from it later.
   open_device <- function(...) {
-    grDevices::svg("/dev/null", getOption("repr.plot.width"), getOption("repr.plot.height"),
-      getOption("repr.plot.pointsize"), FALSE, getOption("repr.plot.family"), getOption("repr.plot.bg"), "none")
+    look <- style()
+    grDevices::svg("/dev/null", look$width, look$height, look$pointsize, FALSE, look$family, look$bg, "none")
     kg$device <- grDevices::dev.cur()
-    kg$width <- getOption("repr.plot.width")
-    kg$height <- getOption("repr.plot.height")
+    kg$look <- look
     grDevices::dev.control("enable")
   }
 
@@ -203,13 +209,7 @@ function() {
     any(vapply(unclass(plot), function(part) identical(attr(part, "pkgName"), "grid") && any(vapply(part[[1L]], inherits, NA, "grob")), NA))
   }
 
-  send_figure <- function(plot, width = getOption("repr.plot.width"), height = getOption("repr.plot.height")) {
-    formats <- getOption("jupyter.plot_mimetypes")
-    res <- getOption("repr.plot.res")
-    size <- getOption("repr.plot.pointsize")
-    background <- getOption("repr.plot.bg")
-    family <- getOption("repr.plot.family")
-    antialias <- getOption("repr.plot.antialias")
+  send_figure <- function(plot, look = style()) {
     current <- grDevices::dev.cur()
     on.exit(if (current > 1L && current %in% grDevices::dev.list()) grDevices::dev.set(current))
     render <- function(open) {
@@ -220,20 +220,20 @@ function() {
       tryCatch(suppressWarnings(grDevices::replayPlot(plot)), finally = kg$dev_off(device))
       readBin(path, "raw", file.size(path))
     }
-    data <- list("text/plain" = sprintf("<figure %g x %g in>", width, height))
-    if ("image/png" %in% formats)
-      data[["image/png"]] <- render(function(path) grDevices::png(path, width, height, "in", size, background, res, family = family, type = "cairo", antialias = antialias))
-    if ("image/jpeg" %in% formats)
-      data[["image/jpeg"]] <- render(function(path) grDevices::jpeg(path, width, height, "in", size, getOption("repr.plot.quality"), background, res, family = family, type = "cairo", antialias = antialias))
-    if ("application/pdf" %in% formats)
-      data[["application/pdf"]] <- render(function(path) grDevices::cairo_pdf(path, width, height, size, FALSE, family, background, antialias))
-    # What is drawn from much data makes a picture of many megabytes: do not even try.
-    if ("image/svg+xml" %in% formats && (length(formats) <= 2L && !"image/png" %in% formats || utils::object.size(plot) < 4 * svg_limit_bytes)) {
-      picture <- render(function(path) grDevices::svg(path, width, height, size, FALSE, family, background, antialias))
-      if (length(picture) <= svg_limit_bytes || !"image/png" %in% formats) data[["image/svg+xml"]] <- picture
+    bitmap <- function(open, ...) render(function(path)
+      open(path, look$width, look$height, "in", look$pointsize, bg = look$bg, res = look$res, family = look$family, type = "cairo", antialias = look$antialias, ...))
+    vector <- function(open) render(function(path) open(path, look$width, look$height, look$pointsize, FALSE, look$family, look$bg, look$antialias))
+    data <- list("text/plain" = sprintf("<figure %g x %g in>", look$width, look$height))
+    if ("image/png" %in% look$formats) data[["image/png"]] <- bitmap(grDevices::png)
+    if ("image/jpeg" %in% look$formats) data[["image/jpeg"]] <- bitmap(grDevices::jpeg, quality = look$quality)
+    if ("application/pdf" %in% look$formats) data[["application/pdf"]] <- vector(grDevices::cairo_pdf)
+    if ("image/svg+xml" %in% look$formats) {
+      only <- length(data) == 1L
+      # What is drawn from much data makes a picture of many megabytes: do not even try.
+      picture <- if (only || utils::object.size(plot) < 4 * svg_limit_bytes) vector(grDevices::svg)
+      if (length(picture) && (only || length(picture) <= svg_limit_bytes)) data[["image/svg+xml"]] <- picture
     }
-    scale <- getOption("jupyter.plot_scale")
-    pixels <- sprintf("{\"width\": %d, \"height\": %d}", as.integer(width * res / scale), as.integer(height * res / scale))
+    pixels <- sprintf("{\"width\": %d, \"height\": %d}", as.integer(look$width * look$res / look$scale), as.integer(look$height * look$res / look$scale))
     frame_seen("display", sprintf("{\"image/png\": %s, \"image/jpeg\": %s, \"image/svg+xml\": {\"isolated\": true}}", pixels, pixels), pairs(data))
   }
 
@@ -244,8 +244,7 @@ function() {
     on.exit(if (current %in% grDevices::dev.list()) grDevices::dev.set(current))
     grDevices::dev.set(kg$device)
     plot <- grDevices::recordPlot()
-    # A page that was sent and not drawn on since is on the device still.
-    if (is_drawn(plot) && !kg$silent) send_figure(plot, kg$width, kg$height)
+    if (is_drawn(plot) && !kg$silent) send_figure(plot, kg$look)
     invisible()
   }
 
