@@ -89,22 +89,40 @@ function write(name, chunk, encoding) {
   }
   goBy(name);
   let bytes = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : chunk;
-  while (bytes.length) bytes = bytes.subarray(writeSync(DESCRIPTORS[name], bytes));
+  while (bytes.length) {
+    try {
+      bytes = bytes.subarray(writeSync(DESCRIPTORS[name], bytes));
+    } catch (error) {
+      // A child that shares the descriptor may have made it non-blocking.
+      if (error.code !== 'EAGAIN') throw error;
+      Atomics.wait(nothing, 0, 0, 1);
+    }
+  }
 }
 
-/** process.stdout and process.stderr: synchronous, so that nothing is lost by an exit. */
+const nothing = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * process.stdout and process.stderr: synchronous, so that nothing is lost by an exit. Of Writable only the shape
+ * is used: its state would stay "writing" for ever when an interrupt stops the code inside a write.
+ */
 class Output extends Writable {
   constructor(name) {
-    super({ decodeStrings: false });
+    super();
     this.name = name;
     this.fd = DESCRIPTORS[name];
     this._type = 'pipe';
     this._isStdio = true;
   }
 
-  _write(chunk, encoding, callback) {
+  write(chunk, encoding, callback) {
+    if (typeof encoding === 'function') [encoding, callback] = [undefined, encoding];
+    if (typeof chunk !== 'string' && !(chunk instanceof Uint8Array)) {
+      throw new TypeError(`The "chunk" argument must be of type string or an instance of Buffer or Uint8Array. Received ${util.inspect(chunk)}`);
+    }
     write(this.name, chunk, encoding);
-    callback();
+    if (callback) process.nextTick(callback, null);
+    return true;
   }
 
   // Like Node's: they outlive whoever ends them.
@@ -115,6 +133,8 @@ class Output extends Writable {
     return this;
   }
 
+  cork() {}
+  uncork() {}
   destroy() { return this; }
 }
 
@@ -203,6 +223,8 @@ class Cell {
     this.ended = false;
     this.dead = false; // interrupted: nothing of it may go on
     this.value = undefined;
+    this.explicit = false; // the value was given by $$.sendResult() and the like
+    this.constants = [];
     this.error = null;
     this.api = interfaceFor(this);
   }
@@ -240,7 +262,10 @@ class Cell {
 
   finish(...value) {
     if (this.ended) return;
-    if (value.length) this.value = value[0];
+    if (value.length || this.isAsync) {
+      this.value = value[0];
+      this.explicit = true;
+    }
     this.isAsync = false;
     this.codeEnded = true;
     this.holds = 0;
@@ -264,10 +289,10 @@ class Cell {
   async run() {
     const { script, isAsync } = await prepare(this);
     let value = script.runInThisContext({ displayErrors: false });
-    if (isAsync === null) this.value = value; // could not be rewritten: V8's completion value
+    if (isAsync === null) kernel.value(value); // could not be rewritten: V8's completion value
     else if (isAsync) await value;
     // Only promises: to await any thenable would, for example, send a query that is being built.
-    if (config.awaitExecution !== false && util.types.isPromise(this.value)) this.value = await this.value;
+    if (config.awaitExecution !== false && util.types.isPromise(this.value) && !this.isAsync) kernel.value(await this.value);
   }
 }
 
@@ -286,9 +311,10 @@ function compile(cell, code, toSource) {
     if (!(error instanceof SyntaxError)) throw error;
     failure = error;
   }
-  const map = rewritten
-    ? (line, column) => { const at = rewritten.text.originalPosition(line, column); return toSource(at.line, at.column); }
-    : toSource;
+  const map = rewritten ? (line, column) => {
+    const at = rewritten.text.originalPosition(line, column);
+    return at && toSource(at.line, at.column);
+  } : toSource;
   remember(cell.name, { source: cell.code, originalPosition: map });
   let script;
   try {
@@ -299,7 +325,7 @@ function compile(cell, code, toSource) {
   if (rewritten) {
     declare(rewritten.names);
     for (const name of rewritten.names) constants.delete(name);
-    for (const name of rewritten.constants) constants.add(name);
+    cell.constants = rewritten.constants;
   }
   return { script, isAsync: rewritten ? rewritten.isAsync : null };
 }
@@ -324,11 +350,11 @@ function explain(cell, error, failure, code, map, toSource) {
   }
   if (!best || !at) {
     const { line, column } = failure?.loc ?? { line: 1, column: 0 };
-    const message = (failure ?? error).message.replace(/ \(\d+:\d+\)$/, '');
+    const message = best?.message ?? failure.message.replace(/ \(\d+:\d+\)$/, '');
     const source = toSource(line, column + 1);
     return syntaxError(message, cell.code, cell.name, source.line, source.column);
   }
-  const source = failure ? toSource(...at) : map(...at);
+  const source = failure ? toSource(...at) : map(...at) ?? { line: 1, column: 1 };
   return syntaxError(best.message, cell.code, cell.name, source.line, source.column);
 }
 
@@ -361,6 +387,8 @@ function end(cell) {
   store.run(cell, () => {
     try {
       if (cell.error) throw cell.error.error;
+      // Of a cell that failed nobody knows which were assigned, so they stay assignable.
+      for (const name of cell.constants) constants.add(name);
       const result = cell.value === undefined ? null : bundleText(mimer(cell.value));
       outcome = { result, error: null, expressions: evaluate(cell.expressions) };
     } catch (error) {
@@ -412,7 +440,12 @@ const kernel = {
   },
   value(value) {
     const cell = store.getStore() ?? current;
-    if (cell) cell.value = value;
+    if (cell && !cell.explicit) cell.value = value;
+  },
+  /** For the callbacks of promises. */
+  callback(f) {
+    if (typeof f !== 'function') return f;
+    return function (...args) { return kernel.off() ? kernel.never : f.apply(this, args); };
   },
   constant() { throw new TypeError('Assignment to constant variable.'); },
   import: (specifier, options) => importFrom(process.cwd())(String(specifier), options),

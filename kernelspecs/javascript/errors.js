@@ -15,13 +15,17 @@ function remember(name, cell) {
   if (cells.size > REMEMBERED_CELLS) cells.delete(cells.keys().next().value);
 }
 
+/** The text with positions in the source; null for a place that the source does not have. */
 function original(text) {
-  return text.replace(CELL, (whole, name, line, column) => {
+  let real = true;
+  const result = text.replace(CELL, (whole, name, line, column) => {
     const cell = cells.get(name);
     if (!cell) return whole;
     const at = cell.originalPosition(Number(line), Number(column ?? 1));
-    return `${name}:${at.line}${column ? `:${at.column}` : ''}`;
+    real &&= at !== null;
+    return at && `${name}:${at.line}${column ? `:${at.column}` : ''}`;
   });
+  return real ? result : null;
 }
 
 const isCell = (frame) => /^(async )?.*\bcell-\d+:\d+/.test(frame);
@@ -38,8 +42,8 @@ function prepareStackTrace(error, sites) {
   }
   // What is below the outermost frame of a cell is how the kernel called it.
   const last = frames.findLastIndex(isCell);
-  const own = last < 0 ? frames : frames.slice(0, last + 1);
-  return [head, ...own.map((frame) => `    at ${original(frame)}`)].join('\n');
+  const own = last < 0 ? frames.filter((frame) => !/\(node:|^node:/.test(frame)) : frames.slice(0, last + 1);
+  return [head, ...own.map(original).filter((frame) => frame !== null).map((frame) => `    at ${frame}`)].join('\n');
 }
 
 const BUILTIN = new Set(['Error', 'TypeError', 'RangeError', 'SyntaxError', 'ReferenceError', 'EvalError', 'URIError']);

@@ -62,6 +62,9 @@ function start(language) {
   const worker = new Worker(path.join(__dirname, 'protocol.js'), {
     workerData: { connection, flags, stdout, stderr, input: input.port1, language: languageInfo },
     transferList: [input.port1],
+    // Not piped to process.stdout: Node's own would be made for that, and make descriptor 1 non-blocking.
+    stdout: true,
+    stderr: true,
   });
   // Without its protocol thread the kernel is deaf: die, so that it is seen.
   worker.on('error', () => process.exit(70));

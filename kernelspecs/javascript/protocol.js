@@ -15,6 +15,9 @@ const { parentPort, workerData } = require('worker_threads');
 const zmq = require('zeromq');
 const { ANY_INTERRUPT, INTERRUPTED, BARRIER, INPUT } = require('./shared.js');
 
+// What this thread's libraries warn of is not the user's business, and would end up in the user's output.
+process.removeAllListeners('warning');
+
 const { connection, flags, language, input: inputPort } = workerData;
 const PROTOCOL = '5.3';
 const KiB = 1024;
@@ -84,6 +87,7 @@ const HELD_BYTES = 32 * MiB;
 const STUCK_MS = 10_000;
 const outbox = [];
 let outboxBytes = 0;
+let dropping = false;
 let pumping = null;
 
 function publish(type, parent, content, topic = type) {
@@ -102,15 +106,15 @@ async function pump() {
     } catch (error) {
       if (error.code !== 'EAGAIN') throw error;
       stuckAt ||= Date.now();
-      if (Date.now() - stuckAt > STUCK_MS) iopub.noDrop = false;
-      else { await new Promise((resolve) => setTimeout(resolve, 2)); continue; }
-      await iopub.send(outbox[0]).catch(() => {});
+      if (Date.now() - stuckAt > STUCK_MS) iopub.noDrop = !(dropping = true);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      continue;
     }
     const frames = outbox.shift();
     outboxBytes -= frames[frames.length - 1].length;
     if (outboxBytes < HELD_BYTES / 2) resumeReading();
   }
-  iopub.noDrop = true;
+  if (dropping) iopub.noDrop = !(dropping = false);
   pumping = null;
   resumeReading();
 }
@@ -253,7 +257,7 @@ function next() {
   attributedTo = request.headerText;
   if (!content.silent) publish('execute_input', request.headerText, JSON.stringify({ code: content.code, execution_count: executionCount }));
   parentPort.postMessage({
-    type: 'execute_request', id: request.id, code: content.code, count: executionCount,
+    type: 'execute_request', id: request.id, code: content.code, count: content.silent ? 0 : executionCount,
     env: request.metadata?.kernelgate?.env ?? null, expressions: content.user_expressions ?? {},
   });
 }
@@ -433,9 +437,11 @@ function shutdown(request, socket) {
 
 /** The main thread is in process.exit() and waits. */
 async function exiting() {
+  ending = true;
   killTrees(directChildren(), 'SIGTERM');
   await flush(400);
-  for (const socket of [iopub, shell, control, stdin]) socket.close(); // hands the rest to the I/O thread
+  // Hands what is left to the I/O thread; and an addon with an open receive() aborts a process that exits.
+  for (const socket of [iopub, shell, control, stdin, heartbeat]) socket.close();
   setTimeout(() => {
     killTrees(directChildren(), 'SIGKILL');
     pass(Infinity);

@@ -9,7 +9,7 @@
  *  - The value of the last expression is handed to K.value().
  *  - `await x` asks before and after whether its execution was interrupted, and if so waits for ever: so an
  *    interrupted loop of awaits is really gone. The operand itself is awaited as it stands, so the order of
- *    microtasks is Node's.
+ *    microtasks is Node's. Callbacks given to then(), catch() and finally() ask too.
  *  - Assignments to names declared const throw, as far as that can be told from the text.
  *
  * Positions in the result are mapped back by Rewritten.originalOffset.
@@ -83,6 +83,7 @@ class Rewritten {
     this.code = prologue;
     for (const piece of this.moved) { this.#copy(piece.start, piece.end, piece); this.code += '\n'; }
     this.#copy(0, this.source.length, null);
+    this.end = this.code.length;
     this.code += epilogue;
     return this;
   }
@@ -119,7 +120,7 @@ class Rewritten {
     return piece ? Math.max(0, Math.min(this.source.length, piece[1] + offset - piece[0])) : 0;
   }
 
-  /** Line and column (from 1) in the source for those in the rewritten code. */
+  /** Line and column (from 1) in the source for those in the rewritten code; null for what only the latter has at its end. */
   originalPosition(line, column) {
     let start = 0;
     for (let i = 1; i < line; i++) {
@@ -127,6 +128,7 @@ class Rewritten {
       if (next < 0) break;
       start = next + 1;
     }
+    if (this.end < this.code.length && start + column - 1 > this.end) return null;
     const before = this.source.slice(0, this.originalOffset(start + column - 1)).split('\n');
     return { line: before.length, column: before[before.length - 1].length + 1 };
   }
@@ -225,6 +227,17 @@ function rewrite(source, constants) {
         break;
       case 'MetaProperty':
         if (node.meta.name === 'import') { text.replace(node.start, node.end, `${K}.meta`); return; }
+        break;
+      case 'CallExpression':
+        if (node.callee.type === 'MemberExpression' && /^(then|catch|finally)$/.test(node.callee.property.name)) {
+          walk(node.callee, parent, depth);
+          for (const argument of node.arguments) {
+            if (argument.type !== 'SpreadElement') text.insert(argument.start, `${K}.callback(`);
+            walk(argument, node, depth);
+            if (argument.type !== 'SpreadElement') text.insert(argument.end, ')');
+          }
+          return;
+        }
         break;
       case 'AssignmentExpression':
         if (node.left.type === 'Identifier') assignments.push([node.left.name, node.right, text.group]);
