@@ -15,6 +15,7 @@ conditions: it switches -e off, has the shell interrupt itself, and -e is on aga
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import html
 import io
@@ -23,6 +24,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import deque
 from typing import Any, NoReturn
 
 from kernelgate.kernels import front
@@ -30,6 +32,7 @@ from kernelgate.kernels.front import FD_CODE, FD_COMMANDS, FD_CONTROL, FD_STDERR
 
 MAX_TABLE_ROWS = 10_000
 CHECK_TIMEOUT_S = 5.0
+MAX_ACKS = 16
 
 SETUP = r"""
 set +o history; unset HISTFILE; shopt -s checkwinsize
@@ -148,7 +151,9 @@ MIME_BY_START = {
 }
 
 PLAIN_COMMAND = re.compile(r"[A-Za-z0-9_./:,@%+=-]+(?: [A-Za-z0-9_./:,@%+=-]+)*\n?")
-RESERVED = frozenset("if then else elif fi case esac for select while until do done in function time coproc".split())
+RESERVED = frozenset({
+    "if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done", "in", "function", "time", "coproc",
+})
 
 
 def quoted(text: str) -> str:
@@ -234,19 +239,20 @@ def bundle(mime: str, path: str) -> dict[str, Any]:
     if mime in ("application/json", "text/markdown", "text/latex", "text/plain"):
         text = data.decode("utf-8", "replace")
     else:
-        text = f"<{mime}: {os.path.basename(path)}>" if not path.startswith("/tmp/tmp.") else f"<{mime}>"
+        text = f"<{mime}: {os.path.basename(path)}>" if not os.path.basename(path).startswith("tmp.") else f"<{mime}>"
     return {"text/plain": text, mime: value}
 
 
 class BashKernel(front.Front):
     implementation = "kernelgate-bash"
-    language_info = {
-        "name": "bash", "version": "", "mimetype": "text/x-sh", "file_extension": ".sh",
-        "codemirror_mode": "shell", "pygments_lexer": "bash",
-    }
 
     def __init__(self, connection_file: str) -> None:
         super().__init__(connection_file)
+        self.language_info = {
+            "name": "bash", "version": "", "mimetype": "text/x-sh", "file_extension": ".sh",
+            "codemirror_mode": "shell", "pygments_lexer": "bash",
+        }
+        self.acks: deque[int] = deque()
         self.sequence = 0
         self.errexit = False
         self.restore = ""
@@ -326,9 +332,7 @@ class BashKernel(front.Front):
     @staticmethod
     def syntax_traceback(code: str, said: list[str]) -> list[str]:
         lines = code.splitlines()
-        out = []
-        for line in said:
-            out.append(line)
+        out = list(said)
         if (match := re.match(r"line (\d+):", said[0])) and 0 < int(match[1]) <= len(lines) and len(said) == 1:
             out.append("    " + lines[int(match[1]) - 1].strip())
         return out
@@ -368,10 +372,8 @@ class BashKernel(front.Front):
             return None
         value = f"exit status {status}"
         if status > 128:
-            try:
+            with contextlib.suppress(ValueError):
                 value += f" (killed by {signal.Signals(status - 128).name})"
-            except ValueError:
-                pass
         traceback = self.stack(where) if where[0] == str(status) else []
         return "CommandFailed", value, [*traceback, f"CommandFailed: {value}"]
 
@@ -402,9 +404,10 @@ class BashKernel(front.Front):
         except OSError:
             return
         os.write(fd, said.encode("utf-8", "replace")[:4000] + b"\0")
-        self.acks = [*getattr(self, "acks", [])[-15:], fd]
-        for old in self.acks[:-15]:
-            os.close(old)
+        # Closed later: what is in a FIFO is lost with its last descriptor, and the reader may not be there yet.
+        self.acks.append(fd)
+        if len(self.acks) > MAX_ACKS:
+            os.close(self.acks.popleft())
 
     # -- questions -------------------------------------------------------------------------------
 

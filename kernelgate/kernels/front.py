@@ -36,6 +36,7 @@ import fcntl
 import hashlib
 import hmac
 import json
+import math
 import os
 import signal
 import struct
@@ -44,7 +45,7 @@ import termios
 import time
 import traceback
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import zmq
@@ -133,12 +134,12 @@ class Front:
     """One kernel. Subclasses say how the child is started and what the frames mean."""
 
     implementation = ""
-    language_info: dict[str, Any] = {}
     banner = ""
 
     def __init__(self, connection_file: str) -> None:
         with open(connection_file, encoding="utf-8") as file:
             self.connection: dict[str, Any] = json.load(file)
+        self.language_info: dict[str, Any] = {}
         self.key = str(self.connection.get("key", "")).encode()
         self.session = uuid.uuid4().hex
         self.sent_count = 0
@@ -225,16 +226,16 @@ class Front:
                 if os.getppid() != front:
                     os._exit(1)
                 signal.set_wakeup_fd(-1)
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
-                    signal.signal(number, signal.SIG_DFL)
+                for handled in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+                    signal.signal(handled, signal.SIG_DFL)
                 # Copies out of the way first: an end may have a number that is wanted.
                 moved = {number: fcntl.fcntl(fd, fcntl.F_DUPFD, 300) for number, fd in child.items()}
                 for number, fd in moved.items():
                     os.dup2(fd, number)
                 os.closerange(3, FD_STDIN)
                 os.closerange(FD_FLAG + 1, 400)
-                os.execvpe(argv[0], argv, environment)
-            except BaseException as exc:
+                os.execvpe(argv[0], argv, environment)  # noqa: S606  (no shell is what is wanted)
+            except OSError as exc:
                 os.write(2, f"{argv[0]}: {exc}\n".encode())
             finally:
                 os._exit(127)
@@ -290,7 +291,7 @@ class Front:
             "msg_id": f"{self.session}_{os.getpid()}_{self.sent_count}",
             "session": self.session,
             "username": (parent.header.get("username") if parent else None) or "kernel",
-            "date": datetime.now(timezone.utc).isoformat().replace("+00:00", "Z"),
+            "date": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             "msg_type": kind,
             "version": PROTOCOL,
         }
@@ -338,38 +339,41 @@ class Front:
                 # A request waits in its queue while the child is busy; only control is served.
                 poller.register(self.shell, zmq.POLLIN) if free else poller.unregister(self.shell)
                 listening = free
-            events = dict(poller.poll(self.timeout_ms()))
-            if self.wake in events:
-                self.on_signals(os.read(self.wake, 64))
-            if self.heartbeat in events:
-                self.heartbeat.send_multipart(self.heartbeat.recv_multipart())
-            if self.iopub in events:
-                self.on_subscription(self.iopub.recv())
-            if self.control_socket in events and (request := self.receive(self.control_socket)):
-                self.on_control(request)
-            for fd in self.outputs:
-                if fd in events:
-                    self.read_output(fd)
-            if self.control in events:
-                self.read_frames()
-            if self.pidfd in events:
-                self.on_child_exit()
-            if self.stdin in events and (request := self.receive(self.stdin)):
-                self.on_input_reply(request)
-            if listening and self.shell in events and self.shell_parent is None:
+            self.on_events(dict(poller.poll(self.timeout_ms())))
+            if listening and self.shell_parent is None and self.shell.poll(0):
                 self.next_request()
             self.on_tick()
 
-    def timeout_ms(self) -> float | None:
+    def on_events(self, events: dict[Any, int]) -> None:
+        """Output before frames, frames before the child's end, all before new requests."""
+        if self.wake in events:
+            self.on_signals(os.read(self.wake, 64))
+        if self.heartbeat in events:
+            self.heartbeat.send_multipart(self.heartbeat.recv_multipart())
+        if self.iopub in events:
+            self.on_subscription(self.iopub.recv())
+        if self.control_socket in events and (request := self.receive(self.control_socket)):
+            self.on_control(request)
+        for fd in self.outputs:
+            if fd in events:
+                self.read_output(fd)
+        if self.control in events:
+            self.read_frames()
+        if self.pidfd in events:
+            self.on_child_exit()
+        if self.stdin in events and (request := self.receive(self.stdin)):
+            self.on_input_reply(request)
+
+    def timeout_ms(self) -> int | None:
         now = time.monotonic()
         waits = []
         if self.pending:
             waits.append(self.streamed_at + GATHER_S - now)
         if self.interrupted_at is not None:
             waits.append(self.signalled_at + INTERRUPT_AGAIN_S - now)
-        if self.executing and self.allow_stdin and not self.asking:
+        if self.is_answerable():
             waits.append(STDIN_TICK_S)
-        return max(0.0, min(waits)) * 1000 + 0.5 if waits else None
+        return math.ceil(max(0.0, min(waits)) * 1000) if waits else None
 
     def on_tick(self) -> None:
         now = time.monotonic()
@@ -377,11 +381,15 @@ class Front:
             self.flush()
         if self.interrupted_at is not None and now >= self.signalled_at + INTERRUPT_AGAIN_S:
             self.signal_child(now - self.interrupted_at)
-        if self.executing and self.allow_stdin and not self.asking and self.is_stdin_wanted():
+        if self.is_answerable() and self.is_stdin_wanted():
             # What the reader wrote before it fell asleep may be a frame that asks with a prompt.
             self.read_frames()
-            if self.executing and not self.asking:
+            if self.is_answerable():
                 self.ask("", password=False)
+
+    def is_answerable(self) -> bool:
+        """Whether there is an execution to ask for, and no question open."""
+        return self.executing and self.allow_stdin and not self.asking
 
     def on_signals(self, numbers: bytes) -> None:
         if signal.SIGTERM in numbers or signal.SIGHUP in numbers:
@@ -695,7 +703,7 @@ class Front:
                     os.kill(pid, signal.SIGHUP if pid == self.child else signal.SIGTERM)
             ended = zmq.Poller()
             ended.register(self.pidfd, zmq.POLLIN)
-            ended.poll(POLITE_S * 1000)
+            ended.poll(round(POLITE_S * 1000))
         below = descendants(os.getpid()) - {self.child}
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.child, signal.SIGKILL)
@@ -726,7 +734,7 @@ def serve(front: type[Front], connection_file: str) -> NoReturn:
     """Run a kernel in this process; never returns."""
     try:
         front(connection_file).run()
-    except BaseException:
+    except BaseException:  # noqa: BLE001  (a supervisor's last word)
 
         traceback.print_exc(file=sys.__stderr__)
         os._exit(1)

@@ -19,13 +19,13 @@ SCRIPT = os.path.join(sys.prefix, "share", "jupyter", "kernels", "r", "kernel.R"
 
 class RKernel(front.Front):
     implementation = "kernelgate-r"
-    language_info = {
-        "name": "R", "version": "", "mimetype": "text/x-r-source", "file_extension": ".r",
-        "codemirror_mode": "r", "pygments_lexer": "r",
-    }
 
     def __init__(self, connection_file: str, script: str = SCRIPT) -> None:
         super().__init__(connection_file)
+        self.language_info = {
+            "name": "R", "version": "", "mimetype": "text/x-r-source", "file_extension": ".r",
+            "codemirror_mode": "r", "pygments_lexer": "r",
+        }
         self.script = script
         self.temporary = ""
         # The last visible value, until it is known whether another follows.
@@ -114,7 +114,7 @@ class RKernel(front.Front):
             data["text/plain"] = said or f"<{next(iter(data), '')}>"
         return data
 
-    def on_frame(self, kind: str, fields: list[bytes]) -> None:
+    def on_frame(self, kind: str, fields: list[bytes]) -> None:  # noqa: C901  (one branch for each kind)
         texts = [] if kind in ("value", "display") else [field.decode("utf-8", "replace") for field in fields]
         if kind == "value":
             self.flush()
@@ -125,9 +125,8 @@ class RKernel(front.Front):
                 self.release("end")
             self.request("seen")
         elif kind == "display":
-            metadata = {mime: about for mime, about in json.loads(fields[0]).items()}
             data = self.bundle(fields[1:])
-            self.display(data, {mime: about for mime, about in metadata.items() if mime in data or "/" not in mime})
+            self.display(data, {mime: about for mime, about in json.loads(fields[0]).items() if mime in data or "/" not in mime})
             self.request("seen")
         elif kind == "clear":
             self.publish("clear_output", {"wait": texts[0] == "true"})
