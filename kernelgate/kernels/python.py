@@ -72,9 +72,10 @@ from jupyter_client.session import Session
 from tornado import ioloop
 from traitlets import Instance, Type, default, observe
 from traitlets.config import Config
+from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelgate.kernels import charts, tables
-from kernelgate.kernels.streams import InputStream, KernelStream, Outbox
+from kernelgate.kernels.streams import FLUSH_INTERVAL_S, InputStream, KernelStream, Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,15 +104,13 @@ _PASSIVE = {
     "history_request", "comm_info_request", "connect_request",
 }  # fmt: skip
 
-_INTERNAL_DIRS = tuple(
-    str(Path(file).parent) + os.sep
-    for file in (IPython.__file__, ipykernel.debugger.__file__, __file__)
-)
+_INTERNAL_DIRS = tuple(str(Path(file).parent) + os.sep for file in (IPython.__file__, ipykernel.debugger.__file__, __file__))
 
 _CONFIG = Config(
     {
         "InteractiveShell": {"colors": "nocolor"},
         "HistoryManager": {"enabled": False, "hist_file": ":memory:"},
+        "Session": {"packer": "kernelgate.kernels.packing.pack"},
     }
 )
 
@@ -155,8 +154,7 @@ def _safe_str(value: object) -> str:
 def _ends_by_interrupt(exc: BaseException) -> bool:
     """Whether it is what SIGINT becomes in a cell that awaits, or that runs `%%bash`."""
     return isinstance(exc, asyncio.CancelledError) or (
-        type(exc).__name__ == "CalledProcessError"
-        and getattr(exc, "returncode", None) == -signal.SIGINT
+        type(exc).__name__ == "CalledProcessError" and getattr(exc, "returncode", None) == -signal.SIGINT
     )
 
 
@@ -166,6 +164,8 @@ class _Leave(SystemExit):
 
 class Exit(ExitAutocall):
     """`exit` and `quit`: end the kernel, with an exit status as `sys.exit` has it."""
+
+    _ip: Any
 
     def __call__(self, status: object = None) -> NoReturn:
         """End the cell, and after its reply the process."""
@@ -198,8 +198,8 @@ class _MimeBundle(MimeBundleFormatter):
 
     def __call__(self, obj: Any, include: Any = None, exclude: Any = None) -> Any:
         bundle = super().__call__(obj, include=include, exclude=exclude)
-        altair = sys.modules.get("altair")
-        if altair is None or not isinstance(obj, getattr(altair, "TopLevelMixin", ())):
+        altair: Any = sys.modules.get("altair")
+        if altair is None or not isinstance(obj, altair.TopLevelMixin):
             return bundle
         data, metadata = bundle if bundle is not None else ({}, {})
         with contextlib.suppress(Exception):
@@ -223,7 +223,10 @@ class Shell(ZMQInteractiveShell):
     """IPython's shell: plain tracebacks of the user's frames, and errors that are always told."""
 
     displayhook_class = Type(DisplayHook)
-    exiter = Instance(Exit)
+    exiter = Instance(Exit)  # type: ignore[assignment]
+    kernel: Any
+    display_formatter: Any
+    payload_manager: Any
 
     last_error: tuple[str, str, list[str]] | None = None
     """ename, evalue and traceback of the last error sent for the running cell."""
@@ -345,8 +348,7 @@ class Shell(ZMQInteractiveShell):
         if etype is UsageError:
             return [f"UsageError: {value}"]
         if hasattr(value, "_render_traceback_"):
-            lines: list[str] = value._render_traceback_()
-            return lines
+            return list(value._render_traceback_())
         _hide_internal_frames(value)
         tb = _user_frames(tb)
         chain, current = [], value
@@ -356,18 +358,15 @@ class Shell(ZMQInteractiveShell):
         if any(isinstance(exc, BaseExceptionGroup) for exc in chain):
             text = "".join(traceback.format_exception(etype, value, tb))
             return text.rstrip("\n").split("\n")
-        lines = self.InteractiveTB.structured_traceback(etype, value, tb, tb_offset=0)
-        return lines
+        return list(self.InteractiveTB.structured_traceback(etype, value, tb, tb_offset=0))
 
-    def showsyntaxerror(
-        self, filename: str | None = None, running_compiled_code: bool = False
-    ) -> None:
+    def showsyntaxerror(self, filename: str | None = None, running_compiled_code: bool = False) -> None:
         """Send the syntax error; with the user's frames when compiled code raised it."""
         etype, value, tb = self._get_exc_info()
         if filename and isinstance(value, SyntaxError):
             with contextlib.suppress(AttributeError):
                 value.filename = filename
-        entries = traceback.extract_tb(_user_frames(tb)) if running_compiled_code else []
+        entries: Any = traceback.extract_tb(_user_frames(tb)) if running_compiled_code else []
         self._showtraceback(etype, value, self.SyntaxTB.structured_traceback(etype, value, entries))
 
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
@@ -395,7 +394,7 @@ def _system(command: str) -> int:
     shell = os.environ.get("SHELL", "/bin/sh")
     if not os.access(shell, os.X_OK):
         shell = "/bin/sh"
-    process = subprocess.Popen([shell, "-c", command])  # noqa: S603
+    process = subprocess.Popen([shell, "-c", command])
     try:
         return process.wait()
     except KeyboardInterrupt:
@@ -416,7 +415,10 @@ class PythonKernel(IPythonKernel):
     """IPythonKernel with per-execution environment, dependable interrupts, and an honest end."""
 
     shell_class = Type(Shell)
-    shell: Shell
+    shell: Any
+    parent: Any
+    session: Any
+    io_loop: Any
 
     # ipykernel sleeps 0.5 ms after each execution "on rare occasions, the flush doesn't seem to
     # make it": here the order is fixed by the outbox.
@@ -496,7 +498,7 @@ class PythonKernel(IPythonKernel):
         elif reply["status"] == "error" or shell.last_error is not None:
             if shell.last_error is None:
                 reply = self._error_reply(RuntimeError(reply.get("evalue", "")))
-            ename, evalue, lines = shell.last_error or ("", "", [])
+            ename, evalue, lines = shell.last_error
             reply.update(status="error", ename=ename, evalue=evalue, traceback=lines)
             if ename == "StdinNotImplementedError":
                 # A debugger that found no stdin leaves its trace function behind.
@@ -520,7 +522,7 @@ class PythonKernel(IPythonKernel):
         if self.shell.leaving is not None:
             self.parent.leave(self.shell.leaving)
 
-    def do_complete(self, code: str, cursor_pos: int) -> dict[str, Any]:
+    def do_complete(self, code: str, cursor_pos: int) -> Any:
         """Completions; none when interrupted."""
         self.cell_running = True
         try:
@@ -590,7 +592,7 @@ class PythonKernel(IPythonKernel):
 
     # -- ending ------------------------------------------------------------------------------
 
-    def do_shutdown(self, restart: bool) -> dict[str, Any]:
+    def do_shutdown(self, restart: bool) -> Any:
         """Agree; `shutdown_request` does it."""
         return {"status": "ok", "restart": restart}
 
@@ -599,9 +601,7 @@ class PythonKernel(IPythonKernel):
         content = self.do_shutdown(parent["content"].get("restart", False))
         await asyncio.get_running_loop().run_in_executor(None, _end_children)
         self.session.send(stream, "shutdown_reply", content, parent, ident=ident)
-        self.session.send(
-            self.iopub_socket, "shutdown_reply", content, parent, ident=self._topic("shutdown")
-        )
+        self.session.send(self.iopub_socket, "shutdown_reply", content, parent, ident=self._topic("shutdown"))
         if hasattr(stream, "flush"):
             stream.flush(zmq.POLLOUT)
         self.parent.leave(0)
@@ -657,7 +657,9 @@ def _descendants() -> list[tuple[int, float]]:
 
 
 def _end_children() -> None:
-    """SIGTERM to every descendant, and after a grace SIGKILL; takes at most `STOP_GRACE_S`."""
+    """SIGTERM to every descendant, and after a grace SIGKILL; takes little more than `STOP_GRACE_S`."""
+    # A cell that computes gives this thread a turn every 5 ms otherwise, after each read of a file.
+    sys.setswitchinterval(1e-5)
     for number in (signal.SIGTERM, signal.SIGKILL):
         pids = [pid for pid, _ in _descendants()]
         for pid in pids:
@@ -690,7 +692,7 @@ class _IOPub(IOPubThread):
         pipe_in = self.socket.context.socket(zmq.PULL)
         pipe_in.linger = 0
         pipe_in.bind(self._pipe_address)
-        self._pipe_in = zmq.eventloop.zmqstream.ZMQStream(pipe_in, self.io_loop)
+        self._pipe_in = ZMQStream(pipe_in, self.io_loop)
         self._pipe_in.on_recv(self._handle_pipe_msg)
 
     def _setup_pipe_out(self) -> tuple[Any, Any]:
@@ -719,10 +721,12 @@ class KernelApp(IPKernelApp):
     _leaving = False
 
     def __init__(self, connection_file: str) -> None:
-        log = logging.Logger("kernelgate.kernels.python", logging.ERROR)
+        log = logging.getLogger("kernelgate.kernels.python")
+        log.setLevel(logging.ERROR)
+        log.propagate = False  # the root logger is the user's
         super().__init__(log=log, config=_CONFIG, connection_file=connection_file)
 
-    def initialize(self, argv: Any = None) -> None:  # noqa: ARG002
+    def initialize(self, argv: Any = None) -> None:
         """Make sockets, threads and the kernel around the shell."""
         self.profile_dir = _profile_dir()
         self.init_pdb()
@@ -846,7 +850,12 @@ class KernelApp(IPKernelApp):
         self.kernel.io_loop.add_callback(self.kernel.io_loop.stop)
 
     def _leave_late(self, status: int) -> NoReturn:
-        time.sleep(LEAVE_WITHIN_S)
+        if self.kernel.cell_running:
+            # The main thread is not coming. ZeroMQ's own thread still sends what it was handed.
+            self._outbox.flush(wait=False)
+            time.sleep(FLUSH_INTERVAL_S)
+        else:
+            time.sleep(LEAVE_WITHIN_S)
         os._exit(status)
 
 
@@ -903,7 +912,7 @@ def _allow_asyncio_run() -> None:
     def run(main: Any, **options: Any) -> Any:
         loop = asyncio._get_running_loop()
         task = asyncio.current_task(loop) if loop is not None else None
-        if task is None:
+        if loop is None or task is None:
             return original(main, **options)
         asyncio.tasks._leave_task(loop, task)
         asyncio._set_running_loop(None)
@@ -921,7 +930,7 @@ def _profile_dir() -> ProfileDir:
     return _ProfileDir(location=SCRATCH_DIR)
 
 
-def _shell() -> Shell:
+def _shell() -> Any:
     """The shell, built without a kernel if it does not exist yet."""
     if Shell.initialized():
         return Shell.instance()
@@ -1046,7 +1055,7 @@ def _prepare(preload: list[str]) -> dict[str, Any]:
     }
 
 
-def _warm(shell: Shell, cells: list[str]) -> None:
+def _warm(shell: Any, cells: list[str]) -> None:
     """Run throw-away cells and requests, and remove every trace of them."""
     _set_jedi_cache()
     session = Session(key=b"warm")
@@ -1104,7 +1113,7 @@ def _forget_figures() -> None:
 def _set_jedi_cache() -> None:
     """Jedi writes what it parsed to ~/.cache otherwise, which is the user's workspace."""
     with contextlib.suppress(ImportError):
-        import jedi.settings
+        import jedi.settings  # type: ignore[import-untyped]
         import parso.cache
 
         jedi.settings.cache_directory = f"{SCRATCH_DIR}/jedi"

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 Event = dict[str, Any]
+
+# In JSON of ASCII alone: an escaped backslash (after which "ud800" is just text), a pair of surrogates, and a half one, which Unicode text cannot have and strict readers refuse.
+_SURROGATES = re.compile(r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\ud[89a-f][0-9a-f]{2}")
 
 #: Outputs: what a notebook would show below the cell.
 OUTPUTS = frozenset({"stdout", "stderr", "result", "update", "clear", "error"})
@@ -23,7 +27,13 @@ def encode(seq: int, execution_id: str | None, kind: str, time: float, fields: d
         text = json.dumps(event, separators=(",", ":"), allow_nan=False)
     except ValueError:
         text = json.dumps(_finite(event), separators=(",", ":"), allow_nan=False)
+    if "\\ud" in text:
+        text = _SURROGATES.sub(_whole, text)
     return text.encode() + b"\n"
+
+
+def _whole(found: re.Match[str]) -> str:
+    return "\\ufffd" if len(found[0]) == 6 else found[0]  # the length of one escape
 
 
 def decode(line: bytes) -> Event:
