@@ -75,15 +75,16 @@ class Gateway:
         _write_private(path, secret + "\n")
         return secret
 
-    async def run(self, *, exit_with_parent: bool) -> None:
-        loop = asyncio.get_running_loop()
+    def heed_signals(self) -> None:
+        """From here on SIGTERM and SIGINT mean an orderly end. Called before anything is started: a signal may come at any moment."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
+    async def run(self, *, exit_with_parent: bool) -> None:
+        """Until told to stop, or until the parent is gone."""
         if exit_with_parent:
             self._tasks.start(self._watch_parent(os.getppid()), "parent:watch")
         await self._stop.wait()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
     async def _watch_parent(self, parent: int) -> None:
         # pidfd: the event of its end, without a race against its pid being used again (it is our parent now).
@@ -103,6 +104,8 @@ class Gateway:
         """Takes no new requests, lets those under way finish (`server.drain_s` at the most), lets go of the sessions."""
         self.services.draining = True
         self.server.stop()
+        for channel in list(self.services.channels):
+            channel.drain()
         busy = [session for session in self.services.keeper.live() if session.busy]
         deadline = time.monotonic() + (0 if end_sessions else self.settings.server.drain_s)
         while any(session.busy for session in busy) and time.monotonic() < deadline:
@@ -199,6 +202,7 @@ def main(argv: list[str]) -> int:
 
 async def _serve(settings: Settings, *, exit_with_parent: bool) -> int:
     gateway = Gateway(settings)
+    gateway.heed_signals()
     await gateway.start()
     _greet(gateway)
     await gateway.run(exit_with_parent=exit_with_parent)

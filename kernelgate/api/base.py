@@ -46,6 +46,7 @@ class Services:
     metrics: Metrics
     tasks: Tasks = field(default_factory=Tasks)
     draining: bool = False
+    channels: set[Any] = field(default_factory=set)
     port: int = 0
     tokens: dict[str, tuple[float, Token]] = field(default_factory=dict)
 
@@ -241,6 +242,9 @@ class BaseHandler(Guarded, web.RequestHandler):
         if isinstance(value, web.HTTPError) and value.status_code < 500:
             return
         if isinstance(value, iostream.StreamClosedError):
+            return
+        if isinstance(value, KernelgateError) and status_of(value) != 500:
+            log.warning("request refused: %s", value.detail, extra={"request_id": self.request_id})
             return
         log.error("request failed: %s", type(value).__name__, exc_info=(typ, value, tb), extra={"request_id": getattr(self, "request_id", None)})
 

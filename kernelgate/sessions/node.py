@@ -117,26 +117,40 @@ class Node:
         started = time.monotonic()
         paths = [str(Path(kernelgate.__file__).resolve().parent.parent)]
         program = f"import sys; sys.path += {paths!r}; from kernelgate.sandbox.zygote import main; sys.exit(main())"
+        # Not asyncio's own subprocess, which kills what it started when its loop is closed: the zygote has to outlive the gateway.
         with (self._data / "zygote.log").open("w") as errors:
-            process = await asyncio.create_subprocess_exec(
-                self.python["executable"], "-c", program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/", start_new_session=True,
+            process = subprocess.Popen(
+                [self.python["executable"], "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/", start_new_session=True,
                 env={"PATH": languages.search_path(self.python["prefix"]), "LANG": "C.UTF-8", "HOME": "/tmp"},  # noqa: S108 - it must exist, no more
             )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(config).encode())
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(_ZYGOTE_START_S):
-                line = await process.stdout.readline()
-        except TimeoutError:
-            process.kill()
-            raise SandboxUnavailable(f"the zygote was not ready within {_ZYGOTE_START_S:g} s") from None
+        self._reap_later(process)
+        with process.stdin, process.stdout:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(config).encode())
+                process.stdin.close()
+            try:
+                async with asyncio.timeout(_ZYGOTE_START_S):
+                    line = await asyncio.to_thread(process.stdout.readline)
+            except TimeoutError:
+                process.kill()
+                raise SandboxUnavailable(f"the zygote was not ready within {_ZYGOTE_START_S:g} s") from None
         said = json.loads(line) if line else {"error": "it ended: " + self._log_tail()}
         if not said.get("ready"):
             raise SandboxUnavailable(said["error"])
-        self._tasks.start(process.wait(), "zygote:wait")  # reaps it, should it end while we live
         log.info("zygote ready after %.1f s, pid %d", time.monotonic() - started, process.pid)
+
+    def _reap_later(self, process: subprocess.Popen[bytes]) -> None:
+        """Takes the zygote's exit status, should it end while this gateway lives."""
+        loop, pidfd = asyncio.get_running_loop(), os.pidfd_open(process.pid)
+
+        def ended() -> None:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+            process.wait()
+
+        loop.add_reader(pidfd, ended)
 
     def _log_tail(self) -> str:
         with contextlib.suppress(OSError):

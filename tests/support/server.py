@@ -19,8 +19,9 @@ import httpx
 class Server:
     """`kernelgate serve` on a free port with a data directory of its own. `settings` are `section.key=value` strings."""
 
-    def __init__(self, data_dir: Path, *settings: str) -> None:
+    def __init__(self, data_dir: Path, *settings: str, embedded: bool = True) -> None:
         self.data_dir = data_dir
+        self._embedded = embedded
         self._settings = settings
         self._port = 0
         self.process: subprocess.Popen[str] | None = None
@@ -32,7 +33,7 @@ class Server:
         flags = [flag for setting in self._settings for flag in ("--set", setting)]
         with self.log.open("a") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kernelgate", "serve", "--data-dir", str(self.data_dir), "--port", str(self._port), "--exit-with-parent", *flags],
+                [sys.executable, "-m", "kernelgate", "serve", "--data-dir", str(self.data_dir), "--port", str(self._port), *(["--exit-with-parent"] if self._embedded else []), *flags],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -53,6 +54,11 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
+    def embedded(self, value: bool) -> Server:
+        """Whether the next start makes a server whose sessions end with it."""
+        self._embedded = value
+        return self
+
     def kill(self) -> None:
         """kill -9 of the gateway: sessions live on."""
         assert self.process is not None
@@ -60,7 +66,7 @@ class Server:
         self._reap()
 
     def stop(self, timeout_s: float = 60) -> int:
-        """SIGTERM; since it was started for a test, its sessions end with it. The exit status."""
+        """SIGTERM; its sessions end with it when it was started as an embedded one. The exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self._reap(timeout_s)

@@ -62,6 +62,7 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         self._opened = True
         self._session.busy += 1
         self.services.metrics.streams.inc()
+        self.services.channels.add(self)
 
     def on_close(self) -> None:
         if not self._opened:
@@ -69,8 +70,13 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         assert self._session is not None
         self._session.busy -= 1
         self._session.touch()
+        self.services.channels.discard(self)
         self.services.metrics.streams.dec()
         self.services.tasks.start(self._tasks.close(), "channel:close")
+
+    def drain(self) -> None:
+        """The server is stopping: closes with 1012 (service restart), on which clients come back. What was asked runs on, and is found again by its id."""
+        self.close(1012, "the server is restarting; connect again")
 
     def on_message(self, message: str | bytes) -> None:
         try:

@@ -1,0 +1,69 @@
+"""SIGTERM: what is under way is answered, new requests are refused with a reason, sessions live on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+
+import pytest
+from tornado import ioloop, websocket
+
+from tests.support.server import Server
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.python, pytest.mark.slow]
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path / "data", "sessions.pool_size=0", embedded=False) as made:
+        yield made
+        # The end of a test: an embedded server takes the sessions with it.
+        if made.process.poll() is None:
+            made.stop()
+        made.embedded(True).start()
+    assert made.leftovers() == []
+
+
+def test_what_is_under_way_is_answered_and_sessions_live_on(server):
+    with server.api() as api:
+        session = api.create()
+        api.run(session, "kept = 1")
+        results = []
+        waiting = threading.Thread(target=lambda: results.append(api.run(session, "import time; time.sleep(1.5); 'done'")))
+        waiting.start()
+        with server.api() as other:
+            other.until(lambda: other.call("GET", f"/v1/sessions/{session}")["executing"])
+            server.process.send_signal(signal.SIGTERM)
+            # This connection was there before; on it the server can still say why it refuses.
+            refused = other.until(lambda: (answer := other.http.get(f"/v1/sessions/{session}")).status_code == 503 and answer)
+            assert refused.json()["error"]["code"] == "draining"
+        waiting.join(30)
+        assert results[0]["text"] == "'done'"
+        assert server._reap() == 0
+    server.start()
+    with server.api() as api:
+        assert api.run(session, "kept + 1")["text"] == "2"
+        api.delete(session)
+
+
+def test_a_channel_is_closed_with_a_code_on_which_clients_come_back(server):
+    with server.api() as api:
+        session = api.create()
+
+    async def hold() -> int:
+        url = server.url.replace("http", "ws") + f"/v1/sessions/{session}/channel?token={server.token}"
+        connection = await websocket.websocket_connect(url)
+        await connection.write_message(json.dumps({"id": "1", "op": "execute", "code": "import time; time.sleep(2); 'found again'", "execution_id": "held"}))
+        assert json.loads(await connection.read_message())["reply"]["id"] == "held"
+        server.process.send_signal(signal.SIGTERM)
+        while await connection.read_message() is not None:
+            pass
+        return connection.close_code
+
+    assert ioloop.IOLoop(make_current=False).run_sync(hold, timeout=30) == 1012
+    assert server._reap() == 0
+    server.start()
+    with server.api() as api:
+        assert api.wait(session, "held")["text"] == "'found again'"
+        api.delete(session)
