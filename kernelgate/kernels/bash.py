@@ -234,7 +234,7 @@ def bundle(mime: str, path: str) -> dict[str, Any]:
         known.sort(key=lambda kind: kind != "application/vnd.vegalite.v5+json")
         mime = known[0] if known else "text/plain"
     if mime in ("text/csv", "text/tab-separated-values"):
-        return table(data.decode("utf-8-sig", "replace"), "excel" if mime == "text/csv" else "excel-tab")
+        return table(data.decode("utf-8", "replace").lstrip("\ufeff"), "excel" if mime == "text/csv" else "excel-tab")
     value = front.bundle_value(mime, data)
     if mime in ("application/json", "text/markdown", "text/latex", "text/plain"):
         text = data.decode("utf-8", "replace")

@@ -109,7 +109,7 @@ def descendants(pid: int) -> set[int]:
         parent = todo.pop()
         with contextlib.suppress(OSError):
             for thread in os.listdir(f"/proc/{parent}/task"):
-                with open(f"/proc/{parent}/task/{thread}/children", encoding="ascii") as file:
+                with open(f"/proc/{parent}/task/{thread}/children", encoding="utf-8") as file:
                     children = {int(child) for child in file.read().split()} - found
                 found |= children
                 todo += children
@@ -639,7 +639,7 @@ class Front:
         pipe = os.readlink(f"/proc/self/fd/{self.stdin_r}")
         for pid in (self.child, *descendants(self.child)):
             with contextlib.suppress(OSError, ValueError):
-                with open(f"/proc/{pid}/syscall", encoding="ascii") as file:
+                with open(f"/proc/{pid}/syscall", encoding="utf-8") as file:
                     number, fd = file.read().split()[:2]
                 if number == READ_SYSCALL and int(fd, 16) < 4096 and os.readlink(f"/proc/{pid}/fd/{int(fd, 16)}") == pipe:
                     return True
