@@ -98,7 +98,8 @@ def bundle_value(mime: str, data: bytes) -> Any:
     if mime in BINARY_MIME or (mime.startswith(("image/", "audio/", "video/")) and not mime.endswith("+xml")):
         return base64.b64encode(data).decode("ascii")
     text = data.decode("utf-8", "replace")
-    return json.loads(text) if is_json_mime(mime) else text
+    # NaN is no JSON, and a client that reads strictly would lose the message.
+    return json.loads(text, parse_constant=lambda _: None) if is_json_mime(mime) else text
 
 
 def descendants(pid: int) -> set[int]:
