@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import threading
 
 import pytest
-from tornado import ioloop, websocket
+from tornado import websocket
 
 from tests.support.server import Server
 
@@ -57,11 +58,13 @@ def test_a_channel_is_closed_with_a_code_on_which_clients_come_back(server):
         await connection.write_message(json.dumps({"id": "1", "op": "execute", "code": "import time; time.sleep(2); 'found again'", "execution_id": "held"}))
         assert json.loads(await connection.read_message())["reply"]["id"] == "held"
         server.process.send_signal(signal.SIGTERM)
-        while await connection.read_message() is not None:
-            pass
+        async with asyncio.timeout(30):
+            while await connection.read_message() is not None:
+                pass
+        connection.close()
         return connection.close_code
 
-    assert ioloop.IOLoop(make_current=False).run_sync(hold, timeout=30) == 1012
+    assert asyncio.run(hold()) == 1012
     assert server._reap() == 0
     server.start()
     with server.api() as api:
