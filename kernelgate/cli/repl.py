@@ -91,7 +91,7 @@ def _converse(session: Session, language: Language, options: argparse.Namespace)
         key_bindings=_keys(session, name),
     )
     asked: PromptSession[str] = PromptSession()
-    print(f"kernelgate {__version__}: {language.display_name} {language.version or ''}, session {session.id}")
+    print(f"kernelgate {__version__}: {language.display_name} ({language.version}), session {session.id}")
     print("Ctrl-C interrupts, Tab completes, Alt-Enter breaks the line, Ctrl-D leaves")
     with _kept_alive(session):
         while True:

@@ -157,9 +157,29 @@ def interrupts(session: Session) -> Iterator[Interruption]:
 
     before = signal.signal(signal.SIGINT, handle)
     try:
-        yield state
+        with _no_caret():
+            yield state
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _no_caret() -> Iterator[None]:
+    """The terminal does not write ^C into what the code prints; it echoes the rest as before."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios  # noqa: PLC0415  (only where there is a terminal)
+
+    local = 3
+    before = termios.tcgetattr(sys.stdin)
+    now = termios.tcgetattr(sys.stdin)
+    now[local] &= ~termios.ECHOCTL
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, now)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 def _notebook(options: argparse.Namespace) -> int:
