@@ -1,6 +1,7 @@
 package kernelgate;
 
 import java.io.IOException;
+import java.net.URI;
 import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -46,11 +47,17 @@ final class Engine {
 
     Engine() {
         shell = JShell.builder().executionEngine(new Control.Provider(control), Map.of())
-                .compilerOptions("-classpath", System.getProperty("java.class.path"), "-Xlint:-options", "-proc:none").build();
+                .compilerOptions("-classpath", ownClasses(), "-Xlint:-options", "-proc:none").build();
         analysis = shell.sourceCodeAnalysis();
         String classPath = System.getenv("CLASSPATH");
         if (classPath != null && !classPath.isBlank()) shell.addToClasspath(classPath);
-        for (String each : IMPORTS) shell.eval("import " + each + ";");
+        // All at once: each evaluation on its own would cost a run of the compiler.
+        shell.eval("import " + String.join("; import ", IMPORTS) + ";");
+    }
+
+    /** The jar with this class: cells compile against Notebook and Mime. JJava's jar is not for them, and slow to read. */
+    private static String ownClasses() {
+        return Path.of(URI.create(Engine.class.getProtectionDomain().getCodeSource().getLocation().toString())).toString();
     }
 
     /** Runs what a first cell needs, so that its classes are loaded and partly compiled when it comes. */
@@ -307,8 +314,9 @@ final class Engine {
         // What fits the type expected here comes first.
         for (boolean fitting : new boolean[] {true, false})
             for (Suggestion each : suggestions) if (each.matchesType() == fitting) matches.add(each.continuation());
-        return Json.map("status", "ok", "matches", matches, "cursor_start", matches.isEmpty() ? cursor : anchor[0], "cursor_end", cursor,
-                "metadata", Map.of());
+        int start = matches.isEmpty() ? cursor : anchor[0];
+        return Json.map("status", "ok", "matches", matches, "cursor_start", code.codePointCount(0, start),
+                "cursor_end", code.codePointCount(0, cursor), "metadata", Map.of());
     }
 
     Map<String, Object> inspect(String code, int cursor) {

@@ -70,13 +70,19 @@ final class Execution {
     private static final Map<Integer, Execution> INTERRUPTED = new ConcurrentHashMap<>();
 
     void markInterrupted() {
-        interrupted = true;
-        INTERRUPTED.put(count, this);
+        synchronized (INTERRUPTED) {
+            interrupted = true;
+            INTERRUPTED.put(count, this);
+            Hooks.interruptPending = true;
+        }
     }
 
-    void forgetInterrupt() { INTERRUPTED.remove(count, this); }
-
-    static boolean anyInterrupted() { return !INTERRUPTED.isEmpty(); }
+    void forgetInterrupt() {
+        synchronized (INTERRUPTED) {
+            INTERRUPTED.remove(count, this);
+            Hooks.interruptPending = !INTERRUPTED.isEmpty();
+        }
+    }
 
     /**
      * The number of the cell whose code a thread runs, from its frames, innermost first; 0 for none. A pool's thread may have been

@@ -57,6 +57,7 @@ public final class Main {
         });
         Runtime.getRuntime().addShutdownHook(new Thread(Main::leave, "kernelgate-exit"));
         outbox.publish("{}", "status", Map.of(), Map.of("execution_state", "starting"));
+        Reserve.watch();
         start("start", Main::startEngine);
         Thread shell = start("shell", Main::serveShell);
         shell.join();
@@ -65,7 +66,7 @@ public final class Main {
     private static Thread start(String name, Runnable body) {
         Thread thread = new Thread(null, () -> {
             try {
-                body.run();
+                Reserve.surviving(body);
             } catch (Throwable e) {
                 // Without this thread no execution can be answered: the process must not pretend to live.
                 e.printStackTrace(console);
@@ -82,6 +83,11 @@ public final class Main {
         if (!transport.equals("tcp")) throw new IOException("transport " + transport + " is not supported: this kernel speaks tcp");
         wire = new Wire(String.valueOf(connection.getOrDefault("key", "")), String.valueOf(connection.getOrDefault("signature_scheme", "hmac-sha256")));
         context = ZMQ.context(1);
+        context.setThreadFactor((body, name) -> {
+            Thread thread = new Thread(null, () -> Reserve.surviving(body), "kernelgate-zmq-" + name, 0, false);
+            thread.setDaemon(true);
+            return thread;
+        });
         shellSocket = bind(context, SocketType.ROUTER, connection, "shell_port");
         controlSocket = bind(context, SocketType.ROUTER, connection, "control_port");
         heartbeatSocket = bind(context, SocketType.REP, connection, "hb_port");
@@ -261,6 +267,7 @@ public final class Main {
                 Wire.Message message = wire.receive(shellSocket, 0);
                 if (message != null && !answer(message)) return;
             } catch (OutOfMemoryError e) {
+                Reserve.release();
                 // Some thread of the user's holds the heap. The request is lost; the next one may find room again.
                 console.println("out of memory while answering a request");
             }
@@ -324,6 +331,7 @@ public final class Main {
         System.out.flush();
         System.err.flush();
         Failure failure = result.failure();
+        if (failure != null && failure.ename().equals("OutOfMemoryError")) Reserve.release();
         if (failure != null) {
             if (!silent) outbox.publish(execution, "error", failure.content());
             reply.put("status", "error");

@@ -148,7 +148,7 @@ final class Outbox extends Thread {
     void captureDescriptors() throws IOException {
         outPipe = Descriptors.redirect(1);
         errPipe = Descriptors.redirect(2);
-        Thread reader = new Thread(this::readPipes, "kernelgate-capture");
+        Thread reader = new Thread(() -> Reserve.surviving(this::readPipes), "kernelgate-capture");
         reader.setDaemon(true);
         reader.start();
     }

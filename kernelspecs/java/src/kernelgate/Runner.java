@@ -45,8 +45,9 @@ final class Runner {
 
     Runner(ClassLoader loader) { this.loader = loader; }
 
-    /** Runs code on the user's thread and waits for it. */
+    /** Runs code on the user's thread and waits for it. Code of an execution that is interrupted already, between two snippets, is not begun. */
     synchronized Outcome run(Execution execution, Callable<Object> code) {
+        if (execution.interrupted) return new Outcome(null, new KeyboardInterrupt());
         Task mine = new Task(execution, code);
         task = mine;
         if (thread == null || !thread.isAlive()) startThread();
@@ -92,7 +93,11 @@ final class Runner {
             mine = task;
             mine.thread = thread;
         }
-        Execution.enter(mine.execution);
+        if (Execution.ofThread() != mine.execution) {
+            Execution.enter(mine.execution);
+            // An interrupt status an earlier cell left behind is not this one's.
+            Thread.interrupted();
+        }
         Outcome outcome;
         try {
             outcome = new Outcome(mine.code.call(), null);
@@ -101,7 +106,6 @@ final class Runner {
         } catch (Throwable e) {
             outcome = new Outcome(null, e);
         }
-        Thread.interrupted();
         finish(mine, outcome);
         return true;
     }
@@ -116,7 +120,6 @@ final class Runner {
     /** Starts to stop an execution, and returns at once. */
     void interrupt(Execution execution) {
         execution.markInterrupted();
-        Hooks.interruptPending = true;
         Thread hunter = new Thread(null, () -> hunt(execution), "kernelgate-interrupt", 0, false);
         hunter.setDaemon(true);
         hunter.start();
@@ -154,7 +157,6 @@ final class Runner {
             pause = Math.min(50, pause * 2);
         }
         execution.forgetInterrupt();
-        Hooks.interruptPending = Execution.anyInterrupted();
     }
 
     private synchronized boolean mustRun(Execution execution) {
