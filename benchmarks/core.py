@@ -59,7 +59,11 @@ def first_result(api: Api, made: list[str]) -> None:
 
 
 def kernelgate(rounds: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as directory, Server(Path(directory) / "data", "sessions.pool_size=4") as server, server.api() as api:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Server(Path(directory) / "data", "sessions.pool_size=4") as server,
+        server.api() as api,
+    ):
         api.until(lambda: api.http.get("/ready").json()["pool"] == 4)
         made: list[str] = []
         measure(lambda: first_result(api, made), 2, 1)
@@ -81,7 +85,9 @@ def kernelgate(rounds: int) -> dict[str, Any]:
         for init in inits:
             parts["init"] += pss(init)
             for child in descendants(init):
-                uid = int(next(line for line in Path(f"/proc/{child}/status").read_text().splitlines() if line.startswith("Uid:")).split()[1])
+                uid = int(
+                    next(line for line in Path(f"/proc/{child}/status").read_text().splitlines() if line.startswith("Uid:")).split()[1]
+                )
                 parts["host" if uid % 2 else "kernel"] += pss(child)
         memory = {name: value / len(inits) for name, value in parts.items()}
         with Server(Path(directory) / "cold", "sessions.pool_size=0") as cold, cold.api() as cold_api:
@@ -117,7 +123,14 @@ async def _stock(rounds: int) -> dict[str, Any]:
 
 def rows(ours: dict[str, Any], stock: dict[str, Any]) -> list[dict[str, Any]]:
     def row(name: str, value: float, unit: str, peer: str, peer_value: float) -> dict[str, Any]:
-        return {"row": name, "value": round(value, 2), "unit": unit, "peer": peer, "peer_value": round(peer_value, 2), "ratio": round(peer_value / value, 2)}
+        return {
+            "row": name,
+            "value": round(value, 2),
+            "unit": unit,
+            "peer": peer,
+            "peer_value": round(peer_value, 2),
+            "ratio": round(peer_value / value, 2),
+        }
 
     def p99(times: list[float]) -> float:
         return times[min(len(times) - 1, int(len(times) * 0.99))]
@@ -129,7 +142,13 @@ def rows(ours: dict[str, Any], stock: dict[str, Any]) -> list[dict[str, Any]]:
         row("new session to first result, no pool, p50", statistics.median(ours["forked"]), "ms", start, statistics.median(stock["first"])),
         row("trivial execute over HTTP, p50", statistics.median(ours["trivial"]), "ms", execute, statistics.median(stock["trivial"])),
         row("trivial execute over HTTP, p99", p99(ours["trivial"]), "ms", execute, p99(stock["trivial"])),
-        row("memory of a session (init, host, kernel)", sum(ours["memory"].values()) / MiB, "MiB PSS", "one stock ipykernel, nothing imported", stock["memory"] / MiB),
+        row(
+            "memory of a session (init, host, kernel)",
+            sum(ours["memory"].values()) / MiB,
+            "MiB PSS",
+            "one stock ipykernel, nothing imported",
+            stock["memory"] / MiB,
+        ),
     ]
 
 

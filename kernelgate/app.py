@@ -40,7 +40,13 @@ class Gateway:
         self.registry = Registry(self.data / "registry.sqlite")
         self.services = Services(settings, self.registry, Keeper(settings, self.registry), Metrics())
         handlers: list[Any] = [(path + "/?$", handler, {"services": self.services}) for path, handler in (*routes.NATIVE, *routes.SERVICE)]
-        application = web.Application(handlers, default_handler_class=NotFoundHandler, default_handler_args={"services": self.services}, websocket_ping_interval=30, websocket_max_message_size=settings.server.max_body_bytes)
+        application = web.Application(
+            handlers,
+            default_handler_class=NotFoundHandler,
+            default_handler_args={"services": self.services},
+            websocket_ping_interval=30,
+            websocket_max_message_size=settings.server.max_body_bytes,
+        )
         application.settings["log_function"] = _log_request
         # Bodies are limited by the handlers, which can say so; Tornado's own limit would drop the connection without a word.
         self.server = httpserver.HTTPServer(application, max_body_size=1 << 40, idle_connection_timeout=600, max_header_size=64 * 1024)
@@ -132,7 +138,12 @@ def _write_private(path: Path, text: str) -> None:
 def _log_request(handler: Any) -> None:
     status = handler.get_status()
     level = logging.ERROR if status == 500 else logging.WARNING if status > 500 else logging.INFO  # 500 alone is our fault for certain
-    extra = {"request_id": getattr(handler, "request_id", None), "method": handler.request.method, "path": handler.request.path, "status": status}
+    extra = {
+        "request_id": getattr(handler, "request_id", None),
+        "method": handler.request.method,
+        "path": handler.request.path,
+        "status": status,
+    }
     log.log(level, "request", extra={**extra, "ms": round(1000 * handler.request.request_time(), 2)})
 
 
@@ -142,7 +153,12 @@ class _JsonFormatter(logging.Formatter):
     _FIELDS = ("request_id", "session_id", "method", "path", "status", "ms")
 
     def format(self, record: logging.LogRecord) -> str:
-        entry = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        entry = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         entry |= {name: value for name in self._FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
@@ -155,7 +171,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", help="port to listen on, 0 for a free one (server.port)")
     parser.add_argument("--data-dir", help="where everything is kept (data_dir)")
     parser.add_argument("--config", help="settings file, TOML")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="any other setting; may be given again and again")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="any other setting; may be given again and again"
+    )
     parser.add_argument("--print-config", action="store_true", help="shows the settings in force and ends")
     parser.add_argument("--exit-with-parent", action="store_true", help="ends, with all sessions, when the process that started it does")
     return parser
@@ -254,7 +272,10 @@ def token_main(argv: list[str]) -> int:
             try:
                 print((data / "token").read_text().strip())
             except FileNotFoundError:
-                print("kernelgate: no token yet; one is made when the server first starts, or by `kernelgate token create NAME`", file=sys.stderr)
+                print(
+                    "kernelgate: no token yet; one is made when the server first starts, or by `kernelgate token create NAME`",
+                    file=sys.stderr,
+                )
                 return 1
     finally:
         registry.close()

@@ -61,7 +61,11 @@ class LanguageNotInstalled(InvalidRequest):
     code = "language_not_installed"
 
     def __init__(self, language: str, install_command: str) -> None:
-        super().__init__(f"{language} is supported but not installed here; install it with: {install_command}", language=language, install=install_command)
+        super().__init__(
+            f"{language} is supported but not installed here; install it with: {install_command}",
+            language=language,
+            install=install_command,
+        )
 
 
 class BodyTooLarge(InvalidRequest):
@@ -167,5 +171,15 @@ class ConfigError(KernelgateError):
 #: Errors a session host may answer with, by code: what comes over the link is made an exception again from this closed set.
 HOST_ERRORS: dict[str, type[KernelgateError]] = {
     cls.code: cls
-    for cls in (InvalidRequest, ContextNotFound, ExecutionNotFound, SessionClosed, ExecutionConflict, NotWaitingForInput, CapacityExceeded, KernelStartFailed, KernelUnresponsive)
+    for cls in (
+        InvalidRequest,
+        ContextNotFound,
+        ExecutionNotFound,
+        SessionClosed,
+        ExecutionConflict,
+        NotWaitingForInput,
+        CapacityExceeded,
+        KernelStartFailed,
+        KernelUnresponsive,
+    )
 }

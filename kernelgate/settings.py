@@ -113,7 +113,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sandbox: Sandbox = Sandbox()
 
 
-SECTIONS: dict[str, type[msgspec.Struct]] = {"server": Server, "sessions": Sessions, "executions": Executions, "python": Python, "sandbox": Sandbox}
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "server": Server,
+    "sessions": Sessions,
+    "executions": Executions,
+    "python": Python,
+    "sandbox": Sandbox,
+}
 
 
 def default_data_dir() -> str:
@@ -203,7 +209,14 @@ def _checked(settings: Settings) -> Settings:
         raise ConfigError(f'sandbox.kind is {settings.sandbox.kind!r}; it can be "namespaces" or "none"')
     if not 0 <= settings.server.port <= 65535:
         raise ConfigError(f"server.port is {settings.server.port}; it can be 0 to 65535")
-    for key in ("executions.timeout_s", "server.drain_s", "server.write_timeout_s", "server.keepalive_s", "server.max_body_bytes", "executions.max_output_bytes"):
+    for key in (
+        "executions.timeout_s",
+        "server.drain_s",
+        "server.write_timeout_s",
+        "server.keepalive_s",
+        "server.max_body_bytes",
+        "executions.max_output_bytes",
+    ):
         section, _, name = key.partition(".")
         if getattr(getattr(settings, section), name) <= 0:
             raise ConfigError(f"{key} must be above 0")

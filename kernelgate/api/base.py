@@ -21,7 +21,16 @@ from kernelgate import ids
 from kernelgate._aio import Tasks
 from kernelgate.api.errors import status_of
 from kernelgate.api.metrics import Metrics
-from kernelgate.errors import AuthenticationError, BodyTooLarge, Draining, HostUnavailable, InvalidRequest, KernelError, KernelgateError, PermissionDenied
+from kernelgate.errors import (
+    AuthenticationError,
+    BodyTooLarge,
+    Draining,
+    HostUnavailable,
+    InvalidRequest,
+    KernelError,
+    KernelgateError,
+    PermissionDenied,
+)
 from kernelgate.sessions.keeper import Keeper
 from kernelgate.sessions.registry import Registry, Token
 from kernelgate.sessions.session import Session
@@ -246,7 +255,9 @@ class BaseHandler(Guarded, web.RequestHandler):
         if isinstance(value, KernelgateError) and status_of(value) != 500:
             log.warning("request refused: %s", value.detail, extra={"request_id": self.request_id})
             return
-        log.error("request failed: %s", type(value).__name__, exc_info=(typ, value, tb), extra={"request_id": getattr(self, "request_id", None)})
+        log.error(
+            "request failed: %s", type(value).__name__, exc_info=(typ, value, tb), extra={"request_id": getattr(self, "request_id", None)}
+        )
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]

@@ -14,10 +14,18 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter("kernelgate_http_requests", "HTTP requests answered", ["method", "handler", "status"], registry=self.registry)
-        self._seconds = Histogram("kernelgate_http_request_seconds", "Time to answer", ["handler"], buckets=_BUCKETS, registry=self.registry)
-        self.executions = Counter("kernelgate_executions", "Executions that ended while this gateway watched", ["language", "status"], registry=self.registry)
-        self.execution_seconds = Histogram("kernelgate_execution_seconds", "Time an execution took in its kernel", ["language"], buckets=_BUCKETS, registry=self.registry)
+        self._requests = Counter(
+            "kernelgate_http_requests", "HTTP requests answered", ["method", "handler", "status"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "kernelgate_http_request_seconds", "Time to answer", ["handler"], buckets=_BUCKETS, registry=self.registry
+        )
+        self.executions = Counter(
+            "kernelgate_executions", "Executions that ended while this gateway watched", ["language", "status"], registry=self.registry
+        )
+        self.execution_seconds = Histogram(
+            "kernelgate_execution_seconds", "Time an execution took in its kernel", ["language"], buckets=_BUCKETS, registry=self.registry
+        )
         self.sessions = Gauge("kernelgate_sessions", "Sessions", ["state"], registry=self.registry)
         self.created = Gauge("kernelgate_sessions_created", "Sessions made since this gateway started", registry=self.registry)
         self.from_pool = Gauge("kernelgate_sessions_from_pool", "Of these, taken from the pool", registry=self.registry)

@@ -30,10 +30,24 @@ _CALLS: dict[tuple[str, str], tuple[str, Any, int, Any, bool, tuple[str, ...]]] 
     ("/v1/sessions/{session_id}/contexts/{context}/interrupt", "post"): ("Interrupt a context", None, 200, m.Interrupted, False, ()),
     ("/v1/sessions/{session_id}/contexts/{context}/complete", "post"): ("Complete code", m.Complete, 200, m.Completion, False, ()),
     ("/v1/sessions/{session_id}/contexts/{context}/inspect", "post"): ("Inspect code", m.Inspect, 200, m.Inspection, False, ()),
-    ("/v1/sessions/{session_id}/contexts/{context}/is_complete", "post"): ("Whether code is complete", m.IsComplete, 200, m.Completeness, False, ()),
+    ("/v1/sessions/{session_id}/contexts/{context}/is_complete", "post"): (
+        "Whether code is complete",
+        m.IsComplete,
+        200,
+        m.Completeness,
+        False,
+        (),
+    ),
     ("/v1/sessions/{session_id}/executions", "post"): ("Run code", m.Execute, 200, m.Result, True, ("wait",)),
     ("/v1/sessions/{session_id}/executions", "get"): ("List executions", None, 200, m.Executions, False, ("limit", "page_token")),
-    ("/v1/sessions/{session_id}/executions/{execution_id}", "get"): ("Get or follow an execution", None, 200, m.Result, True, ("wait", "after")),
+    ("/v1/sessions/{session_id}/executions/{execution_id}", "get"): (
+        "Get or follow an execution",
+        None,
+        200,
+        m.Result,
+        True,
+        ("wait", "after"),
+    ),
     ("/v1/sessions/{session_id}/executions/{execution_id}/cancel", "post"): ("Cancel an execution", None, 200, m.Result, False, ()),
     ("/v1/sessions/{session_id}/executions/{execution_id}/stdin", "post"): ("Answer an input request", m.Stdin, 204, None, False, ()),
     ("/v1/sessions/{session_id}/events", "get"): ("Follow a session", None, 200, m.Event, True, ("after",)),
@@ -53,7 +67,9 @@ _CHANNEL = "/v1/sessions/{session_id}/channel"
 def document() -> dict[str, Any]:
     """The document. Raises KeyError where a route has no entry here, so that none can be forgotten (a test asks for it)."""
     kinds = [kind for _, request, _, answer, _, _ in _CALLS.values() for kind in (request, answer) if kind is not None]
-    _, components = msgspec.json.schema_components(list(dict.fromkeys([*kinds, m.ErrorBody, m.Event])), ref_template="#/components/schemas/{name}")
+    _, components = msgspec.json.schema_components(
+        list(dict.fromkeys([*kinds, m.ErrorBody, m.Event])), ref_template="#/components/schemas/{name}"
+    )
     paths: dict[str, Any] = {}
     for path, handler in (*NATIVE, *SERVICE):
         plain = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", path)
@@ -80,13 +96,18 @@ def _operation(path: str, method: str) -> dict[str, Any]:
     content: dict[str, Any] = {_JSON: {"schema": _ref(answer)}} if answer is not None and answer is not m.Event else {}
     if streams:
         content |= {_NDJSON: {"schema": _ref(m.Event)}, _SSE: {"schema": {"type": "string"}}}
-    parameters: list[dict[str, Any]] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in re.findall(r"{(\w+)}", path)]
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in re.findall(r"{(\w+)}", path)
+    ]
     parameters += [{"name": name, "in": "query", "required": False, "schema": {"type": "string"}} for name in query]
     made: dict[str, Any] = {
         "summary": summary,
         "operationId": f"{method}_{re.sub(r'[^a-z0-9]+', '_', path.lower()).strip('_')}",
         "parameters": parameters,
-        "responses": {str(status): {"description": "Done", **({"content": content} if content else {})}, "default": {"description": "An error", "content": {_JSON: {"schema": _ref(m.ErrorBody)}}}},
+        "responses": {
+            str(status): {"description": "Done", **({"content": content} if content else {})},
+            "default": {"description": "An error", "content": {_JSON: {"schema": _ref(m.ErrorBody)}}},
+        },
     }
     if request is not None:
         made["requestBody"] = {"required": request in (m.Execute, m.CreateContext, m.Stdin), "content": {_JSON: {"schema": _ref(request)}}}

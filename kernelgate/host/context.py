@@ -47,7 +47,9 @@ class Job:
 class Context:
     """One context. All its output goes through `SessionHost.emit`."""
 
-    def __init__(self, host: SessionHost, *, id: str, name: str, language: str, spec: dict[str, Any], cwd: str, env: dict[str, str], is_default: bool) -> None:
+    def __init__(
+        self, host: SessionHost, *, id: str, name: str, language: str, spec: dict[str, Any], cwd: str, env: dict[str, str], is_default: bool
+    ) -> None:
         self.host = host
         self.id, self.name, self.language, self.spec, self.cwd, self.env, self.is_default = id, name, language, spec, cwd, env, is_default
         self.created_at = time.time()
@@ -88,7 +90,9 @@ class Context:
         self.generation += 1
         name = f"{self.id}-{self.generation}"
         directory = self.host.kernels_dir
-        connection = new_connection(self.spec, number=self.host.next_kernel_number(), isolated=self.host.config["isolated"], directory=directory, name=name)
+        connection = new_connection(
+            self.spec, number=self.host.next_kernel_number(), isolated=self.host.config["isolated"], directory=directory, name=name
+        )
         kernel = self._make(name, connection)
         self.host.emit(None, "kernel", {"context_id": self.id, "event": "starting", "generation": self.generation})
         try:
@@ -97,7 +101,15 @@ class Context:
                 env={**self.host.config["base_env"], **self.host.env, **self.env},
                 cwd=self.cwd,
                 connection_file=Path(directory, f"{name}.json"),
-                tag={"context": self.tag(), "kernel": {"name": name, "connection": connection, "generation": self.generation, "execution_count": self.execution_count}},
+                tag={
+                    "context": self.tag(),
+                    "kernel": {
+                        "name": name,
+                        "connection": connection,
+                        "generation": self.generation,
+                        "execution_count": self.execution_count,
+                    },
+                },
             )
         except OSError as exc:  # a full disk, no descriptors left, an address that cannot be used (ZMQError is one)
             kernel.fail(f"the kernel could not be started: {exc}")
@@ -117,7 +129,15 @@ class Context:
 
     def tag(self) -> dict[str, Any]:
         """What a new host needs to know of this context; init keeps it with the process."""
-        return {"id": self.id, "name": self.name, "language": self.language, "spec": self.spec, "cwd": self.cwd, "env": self.env, "is_default": self.is_default}
+        return {
+            "id": self.id,
+            "name": self.name,
+            "language": self.language,
+            "spec": self.spec,
+            "cwd": self.cwd,
+            "env": self.env,
+            "is_default": self.is_default,
+        }
 
     def adopt(self, kernel: dict[str, Any], pid: int, log_fd: int) -> None:
         """Takes over the kernel of a host that died."""
@@ -226,7 +246,11 @@ class Context:
         execution_id = kernel.execution_of(message.parent_id)
         if execution_id is None:
             # Late output of a thread whose parent is unknown: the last execution is the best guess there is.
-            if channel != "iopub" or message.msg_type not in ("stream", "display_data", "execute_result", "update_display_data") or self.last_execution_id is None:
+            if (
+                channel != "iopub"
+                or message.msg_type not in ("stream", "display_data", "execute_result", "update_display_data")
+                or self.last_execution_id is None
+            ):
                 return
             execution_id = self.last_execution_id
         job = self.current

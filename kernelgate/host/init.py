@@ -37,7 +37,16 @@ class Child:
 class Init:
     """The loop of PID 1. `become_host` and `become_user` drop the rights of a forked child to those of the host or of the session's code."""
 
-    def __init__(self, config: dict[str, Any], listener: socket.socket, *, become_host: Callable[[], None], become_user: Callable[[], None], oom_fd: int | None, oom_key: bytes) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        listener: socket.socket,
+        *,
+        become_host: Callable[[], None],
+        become_user: Callable[[], None],
+        oom_fd: int | None,
+        oom_key: bytes,
+    ) -> None:
         self._config, self._listener = config, listener
         self._become_host, self._become_user = become_host, become_user
         self._children: dict[int, Child] = {}

@@ -92,12 +92,22 @@ class Kernel:
         """Asks init for the process and waits for it to answer on both sockets."""
         connection_file.write_text(json.dumps(self.connection))
         connection_file.chmod(0o644)
-        argv = [part.replace("{connection_file}", str(connection_file)).replace("{resource_dir}", self.spec["resource_dir"]) for part in self.spec["argv"]]
+        argv = [
+            part.replace("{connection_file}", str(connection_file)).replace("{resource_dir}", self.spec["resource_dir"])
+            for part in self.spec["argv"]
+        ]
         self._spawner = spawner
         self._connect()
         self._give_up_at = time.monotonic() + START_TIMEOUT_S
         spawner.spawn(
-            {"fork": self.spec.get("fork"), "argv": argv, "connection_file": str(connection_file), "env": {**self.spec.get("env", {}), **env}, "cwd": cwd, "tag": tag},
+            {
+                "fork": self.spec.get("fork"),
+                "argv": argv,
+                "connection_file": str(connection_file),
+                "env": {**self.spec.get("env", {}), **env},
+                "cwd": cwd,
+                "tag": tag,
+            },
             self._spawned,
             self.exited,
         )
@@ -167,7 +177,16 @@ class Kernel:
 
     # -- messages --
 
-    def _send(self, channel: str, msg_type: str, content: dict[str, Any], *, tag: str, metadata: dict[str, Any] | None = None, parent: dict[str, Any] | None = None) -> str:
+    def _send(
+        self,
+        channel: str,
+        msg_type: str,
+        content: dict[str, Any],
+        *,
+        tag: str,
+        metadata: dict[str, Any] | None = None,
+        parent: dict[str, Any] | None = None,
+    ) -> str:
         # Our own tags begin with "~", which no execution's id may have.
         msg_id = self.wire.new_id(tag)
         self._sockets[channel].send_multipart(self.wire.encode(msg_type, content, msg_id=msg_id, metadata=metadata, parent_header=parent))
@@ -175,7 +194,14 @@ class Kernel:
 
     def execute(self, execution_id: str, code: str, *, allow_stdin: bool, env: dict[str, str]) -> str:
         """Sends an execute_request. Its message id names the execution."""
-        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": allow_stdin, "stop_on_error": False}
+        content = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": allow_stdin,
+            "stop_on_error": False,
+        }
         return self._send("shell", "execute_request", content, tag=execution_id, metadata={"kernelgate": {"env": env}} if env else None)
 
     def input_reply(self, value: str, request: dict[str, Any]) -> None:

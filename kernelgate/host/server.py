@@ -36,7 +36,9 @@ class Request:
         self._answer({"ok": value, "end": True}, body)
 
     def fail(self, error: KernelgateError) -> None:
-        self._answer({"error": {"kind": type(error).code, "code": error.code, "message": error.detail, "details": error.details}, "end": True}, b"")
+        self._answer(
+            {"error": {"kind": type(error).code, "code": error.code, "message": error.detail, "details": error.details}, "end": True}, b""
+        )
 
     def _answer(self, header: dict[str, Any], body: bytes) -> None:
         if self._answered:
@@ -167,7 +169,11 @@ class Cursor:
         if self._execution_id is None and self._after == 0:
             return data
         mark, after = self._mark, self._after
-        return b"".join(line for line in data.splitlines(keepends=True) if (not mark or events.belongs(line, mark)) and (after == 0 or events.seq_of(line) > after))
+        return b"".join(
+            line
+            for line in data.splitlines(keepends=True)
+            if (not mark or events.belongs(line, mark)) and (after == 0 or events.seq_of(line) > after)
+        )
 
 
 class Server:

@@ -17,7 +17,15 @@ from typing import Any, NoReturn
 import zmq
 
 from kernelgate import ids
-from kernelgate.errors import ContextNotFound, ExecutionConflict, ExecutionNotFound, InvalidRequest, KernelgateError, KernelStartFailed, SessionClosed
+from kernelgate.errors import (
+    ContextNotFound,
+    ExecutionConflict,
+    ExecutionNotFound,
+    InvalidRequest,
+    KernelgateError,
+    KernelStartFailed,
+    SessionClosed,
+)
 from kernelgate.host import channel
 from kernelgate.host.context import Context, Job
 from kernelgate.link.journal import Journal
@@ -180,7 +188,9 @@ class SessionHost:
             if not was_sent:
                 context.submit(job)
             else:
-                self.emit(execution_id, "gap", {"reason": "the session host was restarted while this ran; output of that moment may be missing"})
+                self.emit(
+                    execution_id, "gap", {"reason": "the session host was restarted while this ran; output of that moment may be missing"}
+                )
                 context.resume(job)
 
     # -- requests --
@@ -237,7 +247,9 @@ class SessionHost:
         language = spec["language"]
         context = self.contexts.get(language)
         if context is None:
-            context = self._add_context(Context(self, id=language, name=language, language=language, spec=spec, cwd=self.config["cwd"], env={}, is_default=True))
+            context = self._add_context(
+                Context(self, id=language, name=language, language=language, spec=spec, cwd=self.config["cwd"], env={}, is_default=True)
+            )
         return context
 
     def _add_context(self, context: Context) -> Context:
@@ -331,14 +343,31 @@ class SessionHost:
             execution_id,
             "queued",
             {
-                "context_id": context.id, "language": context.language, "code": fields["code"], "position": position, "request_id": fields["request_id"],
-                "session_id": self.config["session_id"], "timeout_s": fields["timeout_s"],
+                "context_id": context.id,
+                "language": context.language,
+                "code": fields["code"],
+                "position": position,
+                "request_id": fields["request_id"],
+                "session_id": self.config["session_id"],
+                "timeout_s": fields["timeout_s"],
             },  # fmt: skip
         )
         try:
             context.submit(job)
         except KernelgateError:
-            self.emit(execution_id, "end", {"status": "cancelled", "success": False, "execution_count": None, "execution_time": 0.0, "truncated": None, "timeout": None, "death": None})
+            self.emit(
+                execution_id,
+                "end",
+                {
+                    "status": "cancelled",
+                    "success": False,
+                    "execution_count": None,
+                    "execution_time": 0.0,
+                    "truncated": None,
+                    "timeout": None,
+                    "death": None,
+                },
+            )
             self.spool.remove(execution_id)
             raise
         self._flush()
@@ -346,7 +375,11 @@ class SessionHost:
 
     def _job(self, spooled: dict[str, Any], context: Context) -> Job:
         execution = Execution(
-            spooled["execution_id"], context.id, limits=Limits(spooled["output_bytes"], spooled["result_bytes"]), ansi=spooled["ansi"], timeout_s=spooled["timeout_s"]
+            spooled["execution_id"],
+            context.id,
+            limits=Limits(spooled["output_bytes"], spooled["result_bytes"]),
+            ansi=spooled["ansi"],
+            timeout_s=spooled["timeout_s"],
         )
         return Job(execution, spooled["code"], spooled["env"], spooled["allow_stdin"])
 
@@ -402,7 +435,9 @@ class SessionHost:
     def op_stdin(self, request: Request) -> None:
         execution_id = self._known(request)
         if execution_id not in self.jobs:
-            raise SessionClosed("this execution has ended", )
+            raise SessionClosed(
+                "this execution has ended",
+            )
         context, job = self.jobs[execution_id]
         context.answer_input(job, request.fields["value"])
         request.reply({})

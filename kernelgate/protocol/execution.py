@@ -98,7 +98,9 @@ class Execution:
     def _other(self, channel: str, message: Message, now: float) -> list[Emit]:
         if channel == "stdin" and message.msg_type == "input_request":
             self.waiting_for_input = True
-            return [("input_request", {"prompt": str(message.content.get("prompt") or ""), "password": bool(message.content.get("password"))})]
+            return [
+                ("input_request", {"prompt": str(message.content.get("prompt") or ""), "password": bool(message.content.get("password"))})
+            ]
         if channel == "shell" and message.msg_type == "execute_reply" and self.replied_at is None:
             self.replied_at, self._reply = now, message.content
             count = message.content.get("execution_count")
@@ -183,7 +185,9 @@ class Execution:
                 break
 
     def _drain(self) -> list[Emit]:
-        emits: list[Emit] = [("truncated", {"stream": name, "bytes": cut}) for name in ("stdout", "stderr") if (cut := self._cut[f"{name}_bytes"])]
+        emits: list[Emit] = [
+            ("truncated", {"stream": name, "bytes": cut}) for name in ("stdout", "stderr") if (cut := self._cut[f"{name}_bytes"])
+        ]
         emits += [(stream, {"text": text}) for stream, text, _ in self._ring if text]
         self._ring.clear()
         return emits
@@ -193,7 +197,10 @@ class Execution:
         size = mime.size_bytes(item)
         if self._result_bytes + size > self.limits.result_bytes:
             self._cut["result_bytes"] += size
-            item = {"is_main_result": is_main, "text": f"[a result of {size} bytes was cut: results of this execution are limited to {self.limits.result_bytes} bytes]"}
+            item = {
+                "is_main_result": is_main,
+                "text": f"[a result of {size} bytes was cut: results of this execution are limited to {self.limits.result_bytes} bytes]",
+            }
         else:
             self._result_bytes += size
         fields: dict[str, Any] = {"result": item}
@@ -243,12 +250,38 @@ class Execution:
             status = "timeout"
             action = "restart" if self.restarted else "interrupt"
             timeout = {"after_s": self.timeout_s, "action": action}
-            kept = "its variables are kept" if action == "interrupt" else "it did not react to the interrupt and its kernel was restarted, variables are gone"
-            emits.append(("error", {"error": {"name": "ExecutionTimeout", "value": f"the code ran longer than {self.timeout_s:g} s; {kept}", "traceback": ""}}))
+            kept = (
+                "its variables are kept"
+                if action == "interrupt"
+                else "it did not react to the interrupt and its kernel was restarted, variables are gone"
+            )
+            emits.append(
+                (
+                    "error",
+                    {
+                        "error": {
+                            "name": "ExecutionTimeout",
+                            "value": f"the code ran longer than {self.timeout_s:g} s; {kept}",
+                            "traceback": "",
+                        }
+                    },
+                )
+            )
         elif self.stop is not None and (death is not None or reply_status != "ok" or self.sent_at is None):
             status = self.stop
             if not self._error_seen:
-                emits.append(("error", {"error": {"name": "ExecutionCancelled" if self.stop == "cancelled" else "KeyboardInterrupt", "value": "", "traceback": ""}}))
+                emits.append(
+                    (
+                        "error",
+                        {
+                            "error": {
+                                "name": "ExecutionCancelled" if self.stop == "cancelled" else "KeyboardInterrupt",
+                                "value": "",
+                                "traceback": "",
+                            }
+                        },
+                    )
+                )
         elif death is not None:
             status = "kernel_died"
             emits.append(("error", {"error": {"name": "KernelDied", "value": death.message, "traceback": ""}}))
@@ -256,14 +289,30 @@ class Execution:
             status = "ok"
         elif reply_status == "lost":
             status = "lost"
-            emits.append(("error", {"error": {"name": "ReplyLost", "value": "the execution ended while the session host was restarted; how is not known", "traceback": ""}}))
+            emits.append(
+                (
+                    "error",
+                    {
+                        "error": {
+                            "name": "ReplyLost",
+                            "value": "the execution ended while the session host was restarted; how is not known",
+                            "traceback": "",
+                        }
+                    },
+                )
+            )
         else:
             status = "error"
             if not self._error_seen:
                 if reply_status == "error":
                     emits += self._error(self._reply)
                 else:
-                    emits.append(("error", {"error": {"name": "ExecutionAborted", "value": f"the kernel answered {reply_status!r}", "traceback": ""}}))
+                    emits.append(
+                        (
+                            "error",
+                            {"error": {"name": "ExecutionAborted", "value": f"the kernel answered {reply_status!r}", "traceback": ""}},
+                        )
+                    )
         self.done = True
         self.waiting_for_input = False
         truncated = dict(self._cut) if any(self._cut.values()) else None

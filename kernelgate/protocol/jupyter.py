@@ -52,7 +52,15 @@ class Wire:
     def new_id(self, tag: str) -> str:
         return f"{self.session}:{tag}:{next(self._numbers)}"
 
-    def encode(self, msg_type: str, content: dict[str, Any], *, msg_id: str, metadata: dict[str, Any] | None = None, parent_header: dict[str, Any] | None = None) -> list[bytes]:
+    def encode(
+        self,
+        msg_type: str,
+        content: dict[str, Any],
+        *,
+        msg_id: str,
+        metadata: dict[str, Any] | None = None,
+        parent_header: dict[str, Any] | None = None,
+    ) -> list[bytes]:
         header = {
             "msg_id": msg_id,
             "session": self.session,

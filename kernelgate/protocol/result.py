@@ -42,7 +42,8 @@ class Fold:
             case "update":
                 # Jupyter's rule: an update replaces the data of every display with that id and adds none.
                 self._results = [
-                    (known, {**event["result"], "is_main_result": old["is_main_result"]} if known == event["display_id"] else old) for known, old in self._results
+                    (known, {**event["result"], "is_main_result": old["is_main_result"]} if known == event["display_id"] else old)
+                    for known, old in self._results
                 ]
             case "clear":
                 if event.get("wait"):
@@ -78,7 +79,12 @@ class Fold:
     def result(self) -> dict[str, Any]:
         logs = {name: settle("".join(parts)) for name, parts in self._logs.items()}
         results = [item for _, item in self._results]
-        return {**self._fields, "logs": {name: [text] if text else [] for name, text in logs.items()}, "results": results, "text": _text(results, logs["stdout"])}
+        return {
+            **self._fields,
+            "logs": {name: [text] if text else [] for name, text in logs.items()},
+            "results": results,
+            "text": _text(results, logs["stdout"]),
+        }
 
 
 def _text(results: list[dict[str, Any]], stdout: str) -> str:

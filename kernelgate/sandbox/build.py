@@ -43,7 +43,13 @@ class Template:
             with contextlib.suppress(OSError):
                 Path(f"{self._root}/dev/{name}").touch()
                 sc.bind(f"/dev/{name}", f"{self._root}/dev/{name}", sc.MS_NOEXEC | sc.MS_NOSUID)
-        for target, name in (("pts/ptmx", "ptmx"), ("/proc/self/fd", "fd"), ("/proc/self/fd/0", "stdin"), ("/proc/self/fd/1", "stdout"), ("/proc/self/fd/2", "stderr")):
+        for target, name in (
+            ("pts/ptmx", "ptmx"),
+            ("/proc/self/fd", "fd"),
+            ("/proc/self/fd/0", "stdin"),
+            ("/proc/self/fd/1", "stdout"),
+            ("/proc/self/fd/2", "stderr"),
+        ):
             os.symlink(target, f"{self._root}/dev/{name}")
         os.symlink("/tmp", f"{self._root}/var/tmp")
         # User names differ per session; these files are the session's own.
@@ -103,7 +109,12 @@ class Template:
 
     def _own_files(self, place: Place) -> None:
         run = Path(self._root, "run")
-        for name, owner, mode in (("etc", 0, 0o755), ("kernels", place.host_uid, 0o755), ("spool", place.host_uid, 0o700), ("session", place.host_uid, 0o700)):
+        for name, owner, mode in (
+            ("etc", 0, 0o755),
+            ("kernels", place.host_uid, 0o755),
+            ("spool", place.host_uid, 0o700),
+            ("session", place.host_uid, 0o700),
+        ):
             (run / name).mkdir()
             os.chown(run / name, owner, owner)
             (run / name).chmod(mode)

@@ -32,7 +32,9 @@ class Cgroups:
                 if "memory" in (_ROOT / name / "cgroup.subtree_control").read_text():
                     return cls(2, (_ROOT / name,))
             return cls(0, ())
-        found = tuple(_ROOT / kind / name for kind in ("memory", "pids") if (_ROOT / kind / "cgroup.procs").exists() and _make(_ROOT / kind / name))
+        found = tuple(
+            _ROOT / kind / name for kind in ("memory", "pids") if (_ROOT / kind / "cgroup.procs").exists() and _make(_ROOT / kind / name)
+        )
         return cls(1 if found else 0, found)
 
     def create(self, session_id: str, limits: Limits) -> None:

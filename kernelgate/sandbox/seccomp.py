@@ -31,7 +31,14 @@ def compile_filter() -> bytes:
             continue  # a call that this libseccomp or this machine does not know cannot be made by name either
     # glibc tries clone3 first and falls back to clone only on ENOSYS; the flags of clone3 are out of a filter's reach.
     rules.add_rule(seccomp.ERRNO(errno.ENOSYS), "clone3")
-    for flag in (syscalls.CLONE_NEWUSER, syscalls.CLONE_NEWNS, syscalls.CLONE_NEWPID, syscalls.CLONE_NEWNET, syscalls.CLONE_NEWIPC, syscalls.CLONE_NEWUTS):
+    for flag in (
+        syscalls.CLONE_NEWUSER,
+        syscalls.CLONE_NEWNS,
+        syscalls.CLONE_NEWPID,
+        syscalls.CLONE_NEWNET,
+        syscalls.CLONE_NEWIPC,
+        syscalls.CLONE_NEWUTS,
+    ):
         rules.add_rule(denied, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
     for request in (_TIOCSTI, _TIOCLINUX):
         rules.add_rule(denied, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))

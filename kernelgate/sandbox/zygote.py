@@ -59,7 +59,9 @@ class Zygote:
             try:
                 self._template = build.Template(self._data / "root", self._policy)
             except OSError as exc:
-                raise SandboxUnavailable(f"the sandbox's root cannot be made: {exc}; run as root, or set sandbox = \"none\" for development without isolation") from exc
+                raise SandboxUnavailable(
+                    f'the sandbox\'s root cannot be made: {exc}; run as root, or set sandbox = "none" for development without isolation'
+                ) from exc
         # A child that collects garbage would write to, and so copy, every page of the heap it shares with the zygote.
         gc.collect()
         gc.freeze()
@@ -137,7 +139,13 @@ class Zygote:
     def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         match message["op"]:
             case "hello":
-                return {"pid": os.getpid(), "fingerprint": self._config["fingerprint"], "cgroup": self._cgroups.version, "kernels": self._kernels, "isolated": self._policy.isolated}
+                return {
+                    "pid": os.getpid(),
+                    "fingerprint": self._config["fingerprint"],
+                    "cgroup": self._cgroups.version,
+                    "kernels": self._kernels,
+                    "isolated": self._policy.isolated,
+                }
             case "make":
                 return self._make(message["session_id"], message["slot"], message["config"])
             case "end":
@@ -206,7 +214,13 @@ class Zygote:
             (directory / name).mkdir(mode=0o700, exist_ok=True)
             os.chown(directory / name, owner, owner)
         if self._policy.isolated:
-            return {"journal": "/run/session/events.jsonl", "kernels_dir": "/run/kernels", "spool_dir": "/run/spool", "cwd": self._policy.cwd, "isolated": True}
+            return {
+                "journal": "/run/session/events.jsonl",
+                "kernels_dir": "/run/kernels",
+                "spool_dir": "/run/spool",
+                "cwd": self._policy.cwd,
+                "isolated": True,
+            }
         (directory / "tmp").mkdir(mode=0o700, exist_ok=True)
         kernels = _open_kernels_dir(place.session_id)
         kernels.mkdir(mode=0o700, exist_ok=True)
@@ -232,7 +246,14 @@ class Zygote:
             oom_fd, oom_key = self._cgroups.open_oom_events(place.session_id)
             os.close(self._own_pidns)
             self._template.enter(place, self._filter)
-            init = Init(config, listener, become_host=lambda: build.become_host(place), become_user=lambda: build.become_user(place, self._policy), oom_fd=oom_fd, oom_key=oom_key)
+            init = Init(
+                config,
+                listener,
+                become_host=lambda: build.become_host(place),
+                become_user=lambda: build.become_user(place, self._policy),
+                oom_fd=oom_fd,
+                oom_key=oom_key,
+            )
         else:
             syscalls.become_subreaper()
             os.chdir(config["cwd"])

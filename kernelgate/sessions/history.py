@@ -43,7 +43,10 @@ class History:
         if before is not None:
             names = names[names.index(before) + 1 :] if before in names else []
         page = [self.result(name) for name in names[:limit]]
-        return {"executions": [{key: value for key, value in result.items() if key not in ("logs", "results", "text")} for result in page], "more": len(names) > limit}
+        return {
+            "executions": [{key: value for key, value in result.items() if key not in ("logs", "results", "text")} for result in page],
+            "more": len(names) > limit,
+        }
 
     async def events(self, execution_id: str | None, after: int) -> AsyncIterator[list[bytes]]:
         """The lines after a number, in steps; of one execution or of all."""
@@ -55,7 +58,9 @@ class History:
             if not data:
                 return
             offset += len(data)
-            lines = [line for line in data.splitlines(keepends=True) if events.seq_of(line) > after and (not mark or events.belongs(line, mark))]
+            lines = [
+                line for line in data.splitlines(keepends=True) if events.seq_of(line) > after and (not mark or events.belongs(line, mark))
+            ]
             if lines:
                 yield lines
 

@@ -102,7 +102,9 @@ class Keeper:
     async def _make(self, state: str) -> Session:
         """A new sandbox with a host that answers. What fails on the way leaves nothing behind."""
         if len(self.registry.by_state("starting", "ready", "running")) >= self.settings.sessions.max_sessions:
-            raise CapacityExceeded(f"this server holds {self.settings.sessions.max_sessions} sessions, as many as it may (sessions.max_sessions); delete some")
+            raise CapacityExceeded(
+                f"this server holds {self.settings.sessions.max_sessions} sessions, as many as it may (sessions.max_sessions); delete some"
+            )
         now = time.time()
         row = Row(ids.new_session_id(), None, "starting", self.registry.free_slot(), 0, 0, now, now, self.node.isolated)
         self.registry.save(row)
@@ -142,7 +144,14 @@ class Keeper:
                 await asyncio.sleep(_POOL_RETRY_S)
 
     async def create(
-        self, token_id: str, *, labels: dict[str, str], env: dict[str, str], idle_timeout_s: float | None, lifetime_s: float | None, warm: list[languages.Language]
+        self,
+        token_id: str,
+        *,
+        labels: dict[str, str],
+        env: dict[str, str],
+        idle_timeout_s: float | None,
+        lifetime_s: float | None,
+        warm: list[languages.Language],
     ) -> dict[str, Any]:
         """A session for a caller, from the pool where one is ready. Raises CapacityExceeded, SandboxUnavailable."""
         session = None
@@ -160,7 +169,14 @@ class Keeper:
             await self._configure(session, env, warm)
         now = time.time()
         session.row = replace(
-            session.row, token_id=token_id, state="running", created_at=now, last_activity_at=now, labels=labels, idle_timeout_s=idle_timeout_s, lifetime_s=lifetime_s
+            session.row,
+            token_id=token_id,
+            state="running",
+            created_at=now,
+            last_activity_at=now,
+            labels=labels,
+            idle_timeout_s=idle_timeout_s,
+            lifetime_s=lifetime_s,
         )
         session.last_activity_at = now
         self.registry.save(session.row)
@@ -197,7 +213,9 @@ class Keeper:
     async def describe(self, session: Session) -> dict[str, Any]:
         header, _ = await session.link.request("hello")
         hello = header["ok"]
-        return describe(session.row, cwd=session.cwd, expires_at=session.expires_at(), last_activity_at=session.last_activity_at, hello=hello)
+        return describe(
+            session.row, cwd=session.cwd, expires_at=session.expires_at(), last_activity_at=session.last_activity_at, hello=hello
+        )
 
     async def describe_any(self, row: Row) -> dict[str, Any]:
         """Also of one that ended, or whose host is away for a moment."""

@@ -56,7 +56,13 @@ class Node:
     def _policy(self) -> Policy:
         sandbox, data = self._settings.sandbox, self._settings.data_dir
         package = str(Path(kernelgate.__file__).resolve().parent)
-        paths = [self.python["prefix"], self.python["base_prefix"], os.path.dirname(os.path.dirname(self.python["real"])), package, *sandbox.read_only_paths]
+        paths = [
+            self.python["prefix"],
+            self.python["base_prefix"],
+            os.path.dirname(os.path.dirname(self.python["real"])),
+            package,
+            *sandbox.read_only_paths,
+        ]
         block = zlib.crc32(data.encode()) % _DIRECTORIES
         return Policy(
             isolated=self.isolated,
@@ -218,7 +224,14 @@ class Node:
 
     async def make(self, session_id: str, slot: int) -> tuple[int, int]:
         """A sandbox with its host in it: (pid of its init, start ticks). Raises SandboxUnavailable."""
-        answer = await self._call({"op": "make", "session_id": session_id, "slot": slot, "config": {"session_id": session_id, "base_env": self.base_env(session_id)}})
+        answer = await self._call(
+            {
+                "op": "make",
+                "session_id": session_id,
+                "slot": slot,
+                "config": {"session_id": session_id, "base_env": self.base_env(session_id)},
+            }
+        )
         return int(answer["pid"]), int(answer["start_ticks"])
 
     async def end(self, session_id: str, pid: int, start_ticks: int, *, remove: bool) -> None:
@@ -250,7 +263,9 @@ class Node:
 
     def spec(self, language: languages.Language) -> dict[str, Any]:
         """What a host needs to start a kernel of this language."""
-        argv = [self.python["executable"] if part in ("python", "python3") and place == 0 else part for place, part in enumerate(language.argv)]
+        argv = [
+            self.python["executable"] if part in ("python", "python3") and place == 0 else part for place, part in enumerate(language.argv)
+        ]
         ours = language.spec.get("metadata", {}).get("kernelgate", {})
         return {
             "language": language.name, "argv": argv, "env": dict(language.env), "interrupt_mode": language.interrupt_mode, "transport": language.transport,

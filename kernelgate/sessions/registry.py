@@ -50,7 +50,22 @@ class Row:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-_COLUMNS = ("id", "token_id", "state", "reason", "slot", "pid", "start_ticks", "created_at", "last_activity_at", "ended_at", "idle_timeout_s", "lifetime_s", "labels", "isolated")
+_COLUMNS = (
+    "id",
+    "token_id",
+    "state",
+    "reason",
+    "slot",
+    "pid",
+    "start_ticks",
+    "created_at",
+    "last_activity_at",
+    "ended_at",
+    "idle_timeout_s",
+    "lifetime_s",
+    "labels",
+    "isolated",
+)
 
 
 class Registry:
@@ -77,11 +92,18 @@ class Registry:
         return token, secret
 
     def tokens(self) -> list[Token]:
-        return [Token(*row) for row in self._db.execute("SELECT id, name, created_at FROM tokens WHERE revoked_at IS NULL ORDER BY created_at")]
+        return [
+            Token(*row) for row in self._db.execute("SELECT id, name, created_at FROM tokens WHERE revoked_at IS NULL ORDER BY created_at")
+        ]
 
     def revoke_token(self, token_id: str) -> bool:
         """Whether there was one. Its sessions stay, but nobody can reach them."""
-        return self._db.execute("UPDATE tokens SET revoked_at = ? WHERE (id = ? OR name = ?) AND revoked_at IS NULL", (time.time(), token_id, token_id)).rowcount > 0
+        return (
+            self._db.execute(
+                "UPDATE tokens SET revoked_at = ? WHERE (id = ? OR name = ?) AND revoked_at IS NULL", (time.time(), token_id, token_id)
+            ).rowcount
+            > 0
+        )
 
     def token(self, secret: str) -> Token | None:
         """The token with this secret. Compared in constant time: what a caller can vary is only a hash's preimage, and the match is checked with compare_digest."""

@@ -47,7 +47,9 @@ class Session:
         return min(ends, default=None)
 
 
-def describe(row: Row, *, cwd: str, expires_at: float | None = None, last_activity_at: float | None = None, hello: dict[str, Any] | None = None) -> dict[str, Any]:
+def describe(
+    row: Row, *, cwd: str, expires_at: float | None = None, last_activity_at: float | None = None, hello: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """A session as the API shows it; `hello` is what its host says of it."""
     hello = hello or {}
     return {

@@ -55,7 +55,9 @@ def test_a_channel_is_closed_with_a_code_on_which_clients_come_back(server):
     async def hold() -> int:
         url = server.url.replace("http", "ws") + f"/v1/sessions/{session}/channel?token={server.token}"
         connection = await websocket.websocket_connect(url)
-        await connection.write_message(json.dumps({"id": "1", "op": "execute", "code": "import time; time.sleep(2); 'found again'", "execution_id": "held"}))
+        await connection.write_message(
+            json.dumps({"id": "1", "op": "execute", "code": "import time; time.sleep(2); 'found again'", "execution_id": "held"})
+        )
         assert json.loads(await connection.read_message())["reply"]["id"] == "held"
         server.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(30):

@@ -69,13 +69,22 @@ class Caller:
 
     def _start(self) -> bool:
         with self._server.api() as api:
-            response = api.http.post(f"/v1/sessions/{self._session}/executions?wait=false", json={"code": self._code, "id": self._execution})
+            response = api.http.post(
+                f"/v1/sessions/{self._session}/executions?wait=false", json={"code": self._code, "id": self._execution}
+            )
         assert response.status_code in (202, 503), response.text
         return response.status_code == 202
 
     def _follow(self) -> bool:
         after = self.events[-1]["seq"] if self.events else 0
-        with self._server.api() as api, api.http.stream("GET", f"/v1/sessions/{self._session}/executions/{self._execution}?after={after}", headers={"Accept": "application/x-ndjson"}) as response:
+        with (
+            self._server.api() as api,
+            api.http.stream(
+                "GET",
+                f"/v1/sessions/{self._session}/executions/{self._execution}?after={after}",
+                headers={"Accept": "application/x-ndjson"},
+            ) as response,
+        ):
             if response.status_code == 503:
                 return False
             assert response.status_code == 200, response.read()
@@ -116,7 +125,9 @@ def test_the_gateway_killed_at_random_moments_loses_nothing(server):
             connections += caller.connections
             numbers = [event["seq"] for event in events]
             assert numbers == sorted(set(numbers))
-            assert "".join(event["text"] for event in events if event["type"] == "stdout") == "".join(f"{turn}:{number}\n" for number in range(LINES))
+            assert "".join(event["text"] for event in events if event["type"] == "stdout") == "".join(
+                f"{turn}:{number}\n" for number in range(LINES)
+            )
             assert [event["result"]["text"] for event in events if event["type"] == "result"] == [str(turn)]
             assert (events[0]["type"], events[-1]["type"], events[-1]["status"]) == ("queued", "end", "ok")
             assert not any(event["type"] == "gap" for event in events)
@@ -134,7 +145,9 @@ def test_the_gateway_killed_at_random_moments_loses_nothing(server):
 def test_a_request_that_waits_for_json_is_found_again(server):
     with server.api() as api:
         session = api.create()
-        waiting = threading.Thread(target=lambda: pytest.raises(httpx.TransportError, api.run, session, "import time; time.sleep(1); 'done'", id="waited"))
+        waiting = threading.Thread(
+            target=lambda: pytest.raises(httpx.TransportError, api.run, session, "import time; time.sleep(1); 'done'", id="waited")
+        )
         waiting.start()
         with server.api() as other:
             other.until(lambda: other.http.get(f"/v1/sessions/{session}/executions/waited").status_code == 200)

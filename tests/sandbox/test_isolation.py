@@ -53,9 +53,13 @@ def test_it_sees_only_its_own_processes(look):
     assert set(commands) == {look("import os; print(json.dumps(os.getuid()))")}
 
 
-@pytest.mark.parametrize("path", ["/", "/usr", "/usr/bin", "/etc", "/etc/ssl", "/run", "/run/etc", "/run/kernels", "/dev", "/proc/sys/kernel", "/var", "/home"])
+@pytest.mark.parametrize(
+    "path", ["/", "/usr", "/usr/bin", "/etc", "/etc/ssl", "/run", "/run/etc", "/run/kernels", "/dev", "/proc/sys/kernel", "/var", "/home"]
+)
 def test_the_system_cannot_be_written(look, path):
-    said = look(f"import os\ntry:\n    open({path!r} + '/written', 'w'); said = 'written'\nexcept OSError as e:\n    said = e.strerror\nprint(json.dumps(said))")
+    said = look(
+        f"import os\ntry:\n    open({path!r} + '/written', 'w'); said = 'written'\nexcept OSError as e:\n    said = e.strerror\nprint(json.dumps(said))"
+    )
     assert said in ("Read-only file system", "Permission denied", "No such file or directory", "Operation not permitted")
 
 
@@ -65,7 +69,9 @@ def test_its_own_places_can_be_written(look, path):
 
 
 def test_nothing_of_the_machine_shows(look, server):
-    shown = look("import os; print(json.dumps({p: os.path.exists(p) for p in ('/root/.ssh', '/etc/shadow', '/etc/machine-id', '/sys', '/boot', '/srv', '/mnt', '/opt')}))")
+    shown = look(
+        "import os; print(json.dumps({p: os.path.exists(p) for p in ('/root/.ssh', '/etc/shadow', '/etc/machine-id', '/sys', '/boot', '/srv', '/mnt', '/opt')}))"
+    )
     assert {path for path, there in shown.items() if there} == set()
     data = str(server.data_dir)
     assert look(f"import os; print(json.dumps(os.path.exists({data!r})))") is False
@@ -90,7 +96,9 @@ def test_abstract_sockets_of_the_machine_are_not_there(look):
 
 @pytest.mark.parametrize("family", [3, 16 + 1, 31, 38, 40])  # AX.25, packet, Bluetooth, the kernel's crypto, vsock
 def test_other_kinds_of_sockets_are_refused(look, family):
-    said = look(f"import socket\ntry:\n    socket.socket({family}, socket.SOCK_DGRAM); said = 0\nexcept OSError as e:\n    said = e.errno\nprint(json.dumps(said))")
+    said = look(
+        f"import socket\ntry:\n    socket.socket({family}, socket.SOCK_DGRAM); said = 0\nexcept OSError as e:\n    said = e.errno\nprint(json.dumps(said))"
+    )
     assert said == 97  # EAFNOSUPPORT
 
 
@@ -122,26 +130,51 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 def test_system_calls_that_are_refused(look, name):
     number, arguments = CALLS[name]
-    said = look(f"import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nr = libc.syscall({number}, {arguments})\nprint(json.dumps([r, ctypes.get_errno()]))")
+    said = look(
+        f"import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nr = libc.syscall({number}, {arguments})\nprint(json.dumps([r, ctypes.get_errno()]))"
+    )
     assert said == [-1, 1]  # EPERM
 
 
 def test_tiocsti_is_refused(look):
-    said = look("import fcntl, os\nm, s = os.openpty()\ntry:\n    fcntl.ioctl(s, 0x5412, b'x'); said = 0\nexcept OSError as e:\n    said = e.errno\nprint(json.dumps(said))")
+    said = look(
+        "import fcntl, os\nm, s = os.openpty()\ntry:\n    fcntl.ioctl(s, 0x5412, b'x'); said = 0\nexcept OSError as e:\n    said = e.errno\nprint(json.dumps(said))"
+    )
     assert said == 1
 
 
 def test_host_and_init_cannot_be_touched(look, api, session):
     """Init is PID 1, the host is among the first; neither can be signalled, looked into or renamed."""
-    assert look("import os\nsaid = []\nfor pid in range(1, 4):\n    try:\n        os.kill(pid, 9); said.append(pid) if pid != os.getpid() else None\n    except (PermissionError, ProcessLookupError):\n        pass\nprint(json.dumps(said))") == []
-    for path in ("/proc/1/environ", "/proc/1/root", "/proc/1/mem", "/proc/2/environ", "/proc/2/mem", "/run/session", "/run/spool", "/run/session/events.jsonl"):
-        opened = look(f"import os\ntry:\n    os.listdir({path!r}) if os.path.isdir({path!r}) else open({path!r}).read(); said = True\nexcept OSError:\n    said = False\nprint(json.dumps(said))")
+    assert (
+        look(
+            "import os\nsaid = []\nfor pid in range(1, 4):\n    try:\n        os.kill(pid, 9); said.append(pid) if pid != os.getpid() else None\n    except (PermissionError, ProcessLookupError):\n        pass\nprint(json.dumps(said))"
+        )
+        == []
+    )
+    for path in (
+        "/proc/1/environ",
+        "/proc/1/root",
+        "/proc/1/mem",
+        "/proc/2/environ",
+        "/proc/2/mem",
+        "/run/session",
+        "/run/spool",
+        "/run/session/events.jsonl",
+    ):
+        opened = look(
+            f"import os\ntry:\n    os.listdir({path!r}) if os.path.isdir({path!r}) else open({path!r}).read(); said = True\nexcept OSError:\n    said = False\nprint(json.dumps(said))"
+        )
         assert opened is False, path
     assert api.run(session, "1 + 1")["text"] == "2"
 
 
 def test_setuid_programs_give_nothing(look):
-    assert look("import subprocess; print(json.dumps(subprocess.run(['su', '-c', 'id'], capture_output=True, stdin=subprocess.DEVNULL).returncode))") != 0
+    assert (
+        look(
+            "import subprocess; print(json.dumps(subprocess.run(['su', '-c', 'id'], capture_output=True, stdin=subprocess.DEVNULL).returncode))"
+        )
+        != 0
+    )
     mounts = look("print(json.dumps(open('/proc/self/mounts').read()))").splitlines()
     assert [line for line in mounts if "nosuid" not in line.split()[3].split(",")] == []
 
@@ -149,12 +182,14 @@ def test_setuid_programs_give_nothing(look):
 def test_the_environment_is_not_the_gateways(tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET_OF_THE_GATEWAY", "hidden")
     with Server(tmp_path / "data", "sessions.pool_size=1") as server, server.api() as api:
-        session = api.create(env={"GREETING": "it's \"quoted\" $HOME"})
+        session = api.create(env={"GREETING": 'it\'s "quoted" $HOME'})
         result = api.run(session, "import os; dict(os.environ)")
         assert "SECRET_OF_THE_GATEWAY" not in result["text"]
         assert "KERNELGATE" not in result["text"]
-        assert api.run(session, "os.environ['GREETING']")["text"] == repr("it's \"quoted\" $HOME")
-        assert api.run(session, "import subprocess; print(subprocess.check_output('echo $HOME $USER $PWD', shell=True, text=True))")["logs"]["stdout"] == ["/workspace user /workspace\n\n"]
+        assert api.run(session, "os.environ['GREETING']")["text"] == repr('it\'s "quoted" $HOME')
+        assert api.run(session, "import subprocess; print(subprocess.check_output('echo $HOME $USER $PWD', shell=True, text=True))")[
+            "logs"
+        ]["stdout"] == ["/workspace user /workspace\n\n"]
         api.delete(session)
     assert server.leftovers() == []
 
@@ -207,10 +242,35 @@ def test_a_sandbox_that_cannot_be_made_is_said_and_never_left_out(tmp_path):
     import subprocess
     import sys
 
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "kernelgate", "serve", "--data-dir", str(tmp_path / "data"), "--port", "0"]
+    command = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        sys.executable,
+        "-m",
+        "kernelgate",
+        "serve",
+        "--data-dir",
+        str(tmp_path / "data"),
+        "--port",
+        "0",
+    ]
     tmp_path.chmod(0o777)
     if not os.access(sys.executable, os.X_OK) or oct(Path("/root").stat().st_mode)[-1] == "0" and sys.base_prefix.startswith("/root"):
-        command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable, "-m", "kernelgate", "serve", "--data-dir", str(tmp_path / "data"), "--port", "0"]
+        command = [
+            "setpriv",
+            "--bounding-set=-sys_admin",
+            "--inh-caps=-all",
+            sys.executable,
+            "-m",
+            "kernelgate",
+            "serve",
+            "--data-dir",
+            str(tmp_path / "data"),
+            "--port",
+            "0",
+        ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "sandbox" in done.stderr

@@ -15,13 +15,17 @@ from tests.support.server import Server
 class Channel:
     """One socket. Answers that were not asked for yet are kept."""
 
-    def __init__(self, server: Server, session: str, *, token: str | None = None, in_query: bool = False, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, server: Server, session: str, *, token: str | None = None, in_query: bool = False, headers: dict[str, str] | None = None
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._got: list[dict[str, Any]] = []
         url = f"{server.url.replace('http', 'ws', 1)}/v1/sessions/{session}/channel"
         token = server.token if token is None else token
         request = HTTPRequest(
-            f"{url}?token={token}" if in_query else url, headers={**({} if in_query else {"Authorization": f"Bearer {token}"}), **(headers or {})}, request_timeout=30
+            f"{url}?token={token}" if in_query else url,
+            headers={**({} if in_query else {"Authorization": f"Bearer {token}"}), **(headers or {})},
+            request_timeout=30,
         )
         try:
             self._socket: WebSocketClientConnection = self._loop.run_until_complete(self._connect(request))

@@ -113,7 +113,12 @@ class Kernel:
 
     def send(self, code: str, env: dict[str, str] | None = None, **content: Any) -> str:
         request = {
-            "code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False, "stop_on_error": True,
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": True,
         }
         metadata = {"kernelgate": {"env": env}} if env else {}
         message = self.client.session.msg("execute_request", request | content, metadata=metadata)
@@ -121,7 +126,13 @@ class Kernel:
         return str(message["header"]["msg_id"])
 
     def run(
-        self, code: str, *, env: dict[str, str] | None = None, answers: list[str] | None = None, interrupt_at: str | None = None, **content: Any
+        self,
+        code: str,
+        *,
+        env: dict[str, str] | None = None,
+        answers: list[str] | None = None,
+        interrupt_at: str | None = None,
+        **content: Any,
     ) -> Cell:
         """Execute a cell; `interrupt_at` is the output text after which to interrupt."""
         cell = Cell()

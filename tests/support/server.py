@@ -33,7 +33,18 @@ class Server:
         flags = [flag for setting in self._settings for flag in ("--set", setting)]
         with self.log.open("a") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kernelgate", "serve", "--data-dir", str(self.data_dir), "--port", str(self._port), *(["--exit-with-parent"] if self._embedded else []), *flags],
+                [
+                    sys.executable,
+                    "-m",
+                    "kernelgate",
+                    "serve",
+                    "--data-dir",
+                    str(self.data_dir),
+                    "--port",
+                    str(self._port),
+                    *(["--exit-with-parent"] if self._embedded else []),
+                    *flags,
+                ],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -91,7 +102,12 @@ class Server:
         return None
 
     def new_token(self, name: str) -> str:
-        done = subprocess.run([sys.executable, "-m", "kernelgate", "token", "create", name, "--data-dir", str(self.data_dir)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "kernelgate", "token", "create", name, "--data-dir", str(self.data_dir)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout.strip()
 
     def leftovers(self) -> list[str]:
@@ -108,7 +124,9 @@ class Server:
                 if first <= uid < first + 20_000 or str(self.data_dir) in command:
                     found.append(f"process {entry.name} of {uid}: {command[:100]}")
         name = "kernelgate-" + hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:8]
-        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{name}")] + [str(path) for path in Path("/sys/fs/cgroup").glob(name)]
+        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{name}")] + [
+            str(path) for path in Path("/sys/fs/cgroup").glob(name)
+        ]
         found += [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(self.data_dir) in line]
         found += [str(path) for path in self.data_dir.rglob("*.sock")]
         return found

@@ -13,7 +13,9 @@ NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 
 
 @contextlib.contextmanager
-def stream(api: Api, method: str, path: str, *, accept: str = NDJSON, headers: dict[str, str] | None = None, **options: Any) -> Iterator[Iterator[dict[str, Any]]]:
+def stream(
+    api: Api, method: str, path: str, *, accept: str = NDJSON, headers: dict[str, str] | None = None, **options: Any
+) -> Iterator[Iterator[dict[str, Any]]]:
     """An open stream: an iterator of its events, keepalives included. Leaving the block closes the connection."""
     with api.http.stream(method, path, headers={"Accept": accept, **(headers or {})}, **options) as response:
         if response.status_code != 200:

@@ -89,7 +89,11 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
             return
         key = request.pop("id")
         if key in self._requests or len(self._requests) >= _MAX_REQUESTS:
-            reason = "an earlier request with this id is not answered yet" if key in self._requests else f"{_MAX_REQUESTS} requests are under way on this socket"
+            reason = (
+                "an earlier request with this id is not answered yet"
+                if key in self._requests
+                else f"{_MAX_REQUESTS} requests are under way on this socket"
+            )
             self._tasks.start(self._send({"id": key, **error_body(Conflict.code, reason, self.request_id)}), "channel:error")
             return
         task = self._requests[key] = self._tasks.start(self._serve(key, request), f"channel:{key}")
@@ -113,7 +117,10 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         try:
             operation_ = getattr(self, f"op_{request.pop('op', None)}", None)
             if operation_ is None:
-                raise InvalidRequest("op: execute, attach, subscribe, detach, cancel, stdin, interrupt, restart, complete, inspect, is_complete or ping is expected", code="unknown_op")
+                raise InvalidRequest(
+                    "op: execute, attach, subscribe, detach, cancel, stdin, interrupt, restart, complete, inspect, is_complete or ping is expected",
+                    code="unknown_op",
+                )
             await operation_(key, request)
         except websocket.WebSocketClosedError:
             return
@@ -151,13 +158,17 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
             await self._events(key, operation.events(self.services, self._session, "attach", execution_id=fields["execution_id"]))
         except (websocket.WebSocketClosedError, asyncio.CancelledError):
             if body.on_disconnect == "interrupt":
-                self.services.tasks.start(operation.result(self.services, self._session, "cancel", execution_id=fields["execution_id"]), "channel:cancel")
+                self.services.tasks.start(
+                    operation.result(self.services, self._session, "cancel", execution_id=fields["execution_id"]), "channel:cancel"
+                )
             raise
 
     async def op_attach(self, key: str, request: dict[str, Any]) -> None:
         execution_id, after = _text(request, "execution_id"), _after(request)
         assert self._session is not None
-        await self._reply_bytes(key, await operation.result(self.services, self._session, "attach", execution_id=execution_id, mode="accept"))
+        await self._reply_bytes(
+            key, await operation.result(self.services, self._session, "attach", execution_id=execution_id, mode="accept")
+        )
         await self._events(key, operation.events(self.services, self._session, "attach", after=after, execution_id=execution_id))
 
     async def op_subscribe(self, key: str, request: dict[str, Any]) -> None:
@@ -173,7 +184,9 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
 
     async def op_cancel(self, key: str, request: dict[str, Any]) -> None:
         assert self._session is not None
-        await self._reply_bytes(key, await operation.result(self.services, self._session, "cancel", execution_id=_text(request, "execution_id")))
+        await self._reply_bytes(
+            key, await operation.result(self.services, self._session, "cancel", execution_id=_text(request, "execution_id"))
+        )
 
     async def op_stdin(self, key: str, request: dict[str, Any]) -> None:
         assert self._session is not None
@@ -187,7 +200,9 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
 
     async def op_restart(self, key: str, request: dict[str, Any]) -> None:
         assert self._session is not None
-        answer = await operation.ask(self.services, self._session, "context_restart", **operation.target(self.services, None, _text(request, "context")))
+        answer = await operation.ask(
+            self.services, self._session, "context_restart", **operation.target(self.services, None, _text(request, "context"))
+        )
         await self._reply(key, msgspec.to_builtins(operation.checked(answer, model.Context)))
 
     async def _question(self, kind: str, key: str, request: dict[str, Any]) -> None:
@@ -224,5 +239,3 @@ def _after(request: dict[str, Any]) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise InvalidRequest("after: the number of an event is expected")
     return value
-
-

@@ -27,7 +27,9 @@ class ContextsHandler(BaseHandler):
         if body.cwd is not None and "\0" in body.cwd:
             raise InvalidRequest("cwd: must not have NUL characters")
         with self.session(session_id) as session:
-            answer = await operation.ask(self.services, session, "context_create", spec=spec, name=body.name, cwd=body.cwd, env=model.checked_env(body.env))
+            answer = await operation.ask(
+                self.services, session, "context_create", spec=spec, name=body.name, cwd=body.cwd, env=model.checked_env(body.env)
+            )
         made = operation.checked(answer, model.Context)
         self.set_header("Location", f"/v1/sessions/{session_id}/contexts/{made.id}")
         self.send(msgspec.to_builtins(made), 201)
@@ -76,11 +78,15 @@ async def question(handler_services: Any, session: Any, kind: str, context: str,
         content["cursor_pos"] = len(body.code)
     if content.get("cursor_pos", 0) > len(body.code):
         raise InvalidRequest(f"cursor_pos: the code has {len(body.code)} characters")
-    reply = await operation.ask(handler_services, session, "ask", msg_type=msg_type, content=content, **operation.target(handler_services, None, context))
+    reply = await operation.ask(
+        handler_services, session, "ask", msg_type=msg_type, content=content, **operation.target(handler_services, None, context)
+    )
     if reply.get("status") == "error":
         raise KernelUnresponsive(f"the kernel could not answer: {reply.get('ename')}: {reply.get('evalue')}")
     names = {field.name for field in msgspec.structs.fields(answer_model)}
-    answer: dict[str, Any] = msgspec.to_builtins(operation.checked({name: value for name, value in reply.items() if name in names}, answer_model))
+    answer: dict[str, Any] = msgspec.to_builtins(
+        operation.checked({name: value for name, value in reply.items() if name in names}, answer_model)
+    )
     return answer
 
 

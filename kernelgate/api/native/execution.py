@@ -229,5 +229,3 @@ class EventsHandler(StreamingHandler):
         session: Session = self.session(session_id)
         with session:
             await self.stream(kind, operation.events(self.services, session, "events", after=after))
-
-

@@ -265,7 +265,22 @@ class Event(msgspec.Struct, kw_only=True):
 
     seq: int
     execution_id: str | None
-    type: Literal["queued", "started", "stdout", "stderr", "result", "update", "clear", "error", "input_request", "input_reply", "truncated", "gap", "kernel", "end"]
+    type: Literal[
+        "queued",
+        "started",
+        "stdout",
+        "stderr",
+        "result",
+        "update",
+        "clear",
+        "error",
+        "input_request",
+        "input_reply",
+        "truncated",
+        "gap",
+        "kernel",
+        "end",
+    ]
     time: float
 
 

@@ -59,11 +59,16 @@ def execution(services: Services, body: model.Execute, request_id: str) -> dict[
     else:
         timeout_s = body.timeout_s
         if limits.max_timeout_s is not None and (timeout_s is None or timeout_s > limits.max_timeout_s):
-            raise InvalidRequest(f"timeout_s: this server allows {limits.max_timeout_s:g} s at the most (executions.max_timeout_s)", code="timeout_too_long")
+            raise InvalidRequest(
+                f"timeout_s: this server allows {limits.max_timeout_s:g} s at the most (executions.max_timeout_s)", code="timeout_too_long"
+            )
     wanted = {"output_bytes": body.max_output_bytes, "result_bytes": body.max_result_bytes}
     for name, value in wanted.items():
         if value is not None and value > limits.ceiling_output_bytes:
-            raise InvalidRequest(f"max_{name}: this server allows {limits.ceiling_output_bytes} at the most (executions.ceiling_output_bytes)", code="limit_too_high")
+            raise InvalidRequest(
+                f"max_{name}: this server allows {limits.ceiling_output_bytes} at the most (executions.ceiling_output_bytes)",
+                code="limit_too_high",
+            )
     return {
         **target(services, body.language, body.context),
         "execution_id": body.id or ids.new_execution_id(), "code": body.code, "timeout_s": timeout_s, "env": model.checked_env(body.env), "allow_stdin": body.allow_stdin, "ansi": body.ansi,
