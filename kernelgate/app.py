@@ -190,7 +190,7 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     for key, value in (("server.host", arguments.host), ("server.port", arguments.port), ("data_dir", arguments.data_dir)):
         if value is not None:
             flags[key] = value
-    return settings_module.load(config=arguments.config, environ=os.environ, flags=flags)
+    return settings_module.load(config=arguments.config, environ=os.environ, flags=flags)  # noqa: TID251 - here they are read
 
 
 def main(argv: list[str]) -> int:
@@ -249,7 +249,8 @@ def token_main(argv: list[str]) -> int:
     parser.add_argument("--data-dir")
     arguments = parser.parse_args(argv)
     try:
-        settings = settings_module.load(environ=os.environ, flags={"data_dir": arguments.data_dir} if arguments.data_dir else {})
+        flags = {"data_dir": arguments.data_dir} if arguments.data_dir else {}
+        settings = settings_module.load(environ=os.environ, flags=flags)  # noqa: TID251 - here they are read
     except ConfigError as exc:
         print(f"kernelgate: {exc.detail}", file=sys.stderr)
         return 2

@@ -123,7 +123,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 
 
 def default_data_dir() -> str:
-    return "/var/lib/kernelgate" if os.geteuid() == 0 else os.path.expanduser("~/.local/share/kernelgate")
+    return "/var/lib/kernelgate" if os.geteuid() == 0 else str(Path("~/.local/share/kernelgate").expanduser())
 
 
 def load(*, config: str | None = None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Settings:
@@ -136,7 +136,7 @@ def load(*, config: str | None = None, environ: Mapping[str, str], flags: Mappin
     path = config or environ.get("KERNELGATE_CONFIG")
     if path:
         try:
-            with open(path, "rb") as file:
+            with Path(path).open("rb") as file:
                 _merge_file(tree, tomllib.load(file), path)
         except OSError as exc:
             raise ConfigError(f"the settings file {path} cannot be read: {exc.strerror}") from exc
@@ -181,7 +181,7 @@ def _put(tree: dict[str, Any], key: str, value: Any, source: str) -> None:
     if isinstance(value, str):
         if kind == tuple[str, ...]:
             value = tuple(part.strip() for part in value.split(",") if part.strip())
-        elif value.lower() == "none" and kind not in (str,):
+        elif value.lower() == "none" and kind is not str:
             value = None
     try:
         value = msgspec.convert(value, kind, strict=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import http.client
 import ipaddress
 import json
 import logging
@@ -62,10 +63,10 @@ class Services:
     def token(self, secret: str) -> Token | None:
         """The token with this secret; remembered for two seconds, so that a revoked one stops soon."""
         now = time.monotonic()
-        for known, (read_at, token) in self.tokens.items():
+        for known, (read_at, remembered) in self.tokens.items():
             if hmac.compare_digest(known.encode(), secret.encode("utf-8", "replace")):
                 if now - read_at < _TOKEN_CACHE_S:
-                    return token
+                    return remembered
                 break
         token = self.registry.token(secret)
         if token is not None:
@@ -279,7 +280,7 @@ class BaseHandler(Guarded, web.RequestHandler):
         if status_code == 404:
             return error_body("not_found", f"there is nothing at {self.request.path}; the API is described at /v1/openapi.json", request_id)
         if status_code < 500:
-            return error_body("invalid_request", httputil.responses.get(status_code, "invalid request"), request_id)
+            return error_body("invalid_request", http.client.responses.get(status_code, "invalid request"), request_id)
         return error_body("internal_error", "kernelgate failed; its log has the details under this request id", request_id)
 
     def on_finish(self) -> None:

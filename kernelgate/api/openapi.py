@@ -51,6 +51,7 @@ _CALLS: dict[tuple[str, str], tuple[str, Any, int, Any, bool, tuple[str, ...]]] 
     ("/v1/sessions/{session_id}/executions/{execution_id}/cancel", "post"): ("Cancel an execution", None, 200, m.Result, False, ()),
     ("/v1/sessions/{session_id}/executions/{execution_id}/stdin", "post"): ("Answer an input request", m.Stdin, 204, None, False, ()),
     ("/v1/sessions/{session_id}/events", "get"): ("Follow a session", None, 200, m.Event, True, ("after",)),
+    ("/v1/sessions/{session_id}/notebook", "get"): ("Export the session as a Jupyter notebook", None, 200, None, False, ("context",)),
     ("/v1/sessions/{session_id}/channel", "get"): ("One WebSocket for everything (docs/api.md)", None, 101, None, False, ("token",)),
     ("/v1/languages", "get"): ("List languages", None, 200, m.Languages, False, ()),
     ("/v1/openapi.json", "get"): ("This document", None, 200, None, False, ()),

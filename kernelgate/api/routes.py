@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernelgate.api import service
-from kernelgate.api.native import channel, context, execution, session
+from kernelgate.api.native import channel, context, execution, notebook, session
 
 _S = r"/v1/sessions/(?P<session_id>[^/]+)"
 _C = _S + r"/contexts/(?P<context>[^/]+)"
@@ -26,6 +26,7 @@ NATIVE: tuple[tuple[str, Any], ...] = (
     (_E + "/cancel", execution.CancelHandler),
     (_E + "/stdin", execution.StdinHandler),
     (_S + "/events", execution.EventsHandler),
+    (_S + "/notebook", notebook.NotebookHandler),
     (_S + "/channel", channel.ChannelHandler),
 )
 

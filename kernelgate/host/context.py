@@ -269,16 +269,16 @@ class Context:
                 job.timers.append(self.host.loop.call_at(job.execution.wake_at() or now, lambda: self._wake(job)))
 
     def _wake(self, job: Job) -> None:
-        if self.current is job and not job.execution.done:
-            emits = job.execution.wake(time.monotonic())
-            if job.execution.done:
-                self._finished(job, emits)
+        if self.current is job and (emits := job.execution.wake(time.monotonic())):
+            self._finished(job, emits)
 
     def _finished(self, job: Job, emits: list[Emit]) -> None:
         if job.execution.execution_count is not None:
             self.execution_count = job.execution.execution_count
         self.current = None
         self._emit(job, emits)
+        if job.execution.exits and self.kernel is not None:
+            self.kernel.leaving()
         self._next()
 
     def _emit(self, job: Job, emits: list[Emit]) -> None:
@@ -354,11 +354,16 @@ class Context:
                 return
             kernel = self.kernel
             assert kernel is not None
-            timer = self.host.loop.call_later(ASK_TIMEOUT_S, lambda: give_up())
-            msg_id = kernel.ask(msg_type, content, lambda reply: (timer.cancel(), answer(reply))[1])
+
+            def answered(reply: dict[str, Any]) -> None:
+                timer.cancel()
+                answer(reply)
 
             def give_up() -> None:
                 kernel.forget(msg_id)
                 answer(KernelUnresponsive(f"the kernel did not answer within {ASK_TIMEOUT_S:g} s; it may be busy with an execution"))
+
+            timer = self.host.loop.call_later(ASK_TIMEOUT_S, give_up)
+            msg_id = kernel.ask(msg_type, content, answered)
 
         self.start(up)

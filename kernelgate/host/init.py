@@ -20,7 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from kernelgate.host import channel
+from kernelgate.errors import LocalProtocolError
+from kernelgate.host import channel, session
 
 #: A host that dies again and again is a bug that a new one does not cure; the session then ends with that reason.
 MAX_HOST_STARTS = 20
@@ -82,8 +83,6 @@ class Init:
     # -- the host --
 
     def _start_host(self) -> None:
-        from kernelgate.host import session  # imported by the zygote long before; named here to keep the layers apart
-
         self._host_starts += 1
         if self._host_starts > MAX_HOST_STARTS:
             print("the session host died too often", file=sys.stderr)
@@ -123,6 +122,8 @@ class Init:
                 self._signal(message["pid"], message["signal"])
             case "shutdown":
                 self._end()
+            case other:
+                raise LocalProtocolError(f"unknown message {other!r}")
 
     def _tell(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         if self._host is not None:
@@ -176,8 +177,8 @@ class Init:
         if not fork:
             os.execvpe(message["argv"][0], message["argv"], env)
         # For programs the environment is what execve got; for a forked one it must be replaced by hand, libc's copy included.
-        os.environ.clear()
-        os.environ.update(env)
+        os.environ.clear()  # noqa: TID251 - it is being made here
+        os.environ.update(env)  # noqa: TID251
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = message["argv"][:]
         sys.stdin = os.fdopen(0, "r", closefd=False)
@@ -261,9 +262,8 @@ def _end_descendants() -> None:
         parents = {}
         for name in os.listdir("/proc"):
             if name.isdigit():
-                with contextlib.suppress(OSError, ValueError, IndexError):
-                    with open(f"/proc/{name}/stat", "rb") as file:
-                        parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+                with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+                    parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
         below = {pid for pid, parent in parents.items() if parent == me}
         while True:
             more = {pid for pid, parent in parents.items() if parent in below} - below

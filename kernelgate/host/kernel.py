@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -35,6 +36,8 @@ _NUDGE_S = 0.2
 _ASK_AGAIN_S = 0.005
 #: After its process is gone, what a kernel had sent is still on its way through ZeroMQ for a moment.
 DRAIN_S = 0.1
+#: A kernel that says it exits runs its exit functions first.
+LEAVE_S = 5.0
 _LOG_BYTES = 8 * 1024
 
 
@@ -67,7 +70,7 @@ class Kernel:
         self.spec = spec
         self.connection = connection
         self.pid: int | None = None
-        self.ready = False
+        self.ready = self._was_ready = False
         self.dead = False
         self.execution_state = "starting"
         self._loop = loop
@@ -138,7 +141,7 @@ class Kernel:
         self._nudge()
 
     def _connect(self) -> None:
-        for number, channel in enumerate(CHANNELS):
+        for channel in CHANNELS:
             kind = zmq.SUB if channel == "iopub" else zmq.DEALER
             sock = self._zmq.socket(kind)
             sock.linger = 0
@@ -154,7 +157,15 @@ class Kernel:
                 sock.setsockopt(zmq.IDENTITY, self.wire.session.encode())
             sock.connect(self._address(channel))
             self._sockets[channel] = sock
-            self._loop.add_reader(sock, lambda channel=channel, sock=sock: self._receive(channel, sock))
+            self._loop.add_reader(sock, functools.partial(self._receive, channel, sock))
+
+    def listen(self, wanted: bool) -> None:
+        """Reads what the kernel sends, or leaves it in the sockets for now."""
+        for channel, sock in self._sockets.items():
+            if wanted:
+                self._loop.add_reader(sock, functools.partial(self._receive, channel, sock))
+            else:
+                self._loop.remove_reader(sock)
 
     def _address(self, channel: str) -> str:
         ip, port = self.connection["ip"], self.connection[f"{channel}_port"]
@@ -264,7 +275,7 @@ class Kernel:
 
     def _check_ready(self) -> None:
         if self._replied and self._heard and not self.ready and self._death is None:
-            self.ready = True
+            self.ready = self._was_ready = True
             if self._timer:
                 self._timer.cancel()
             self._on_ready()
@@ -292,6 +303,12 @@ class Kernel:
         assert self._spawner is not None
         self._spawner.signal(self.pid, signal.SIGKILL)
 
+    def leaving(self) -> None:
+        """It has said that it ends by itself; what comes from now on is for its successor."""
+        self.ready = False
+        self._nudges.clear()
+        self._loop.call_later(LEAVE_S, lambda: self.kill(Death("exited", message="the kernel was told to exit, did not, and was ended")))
+
     def exited(self, status: int, oom: bool) -> None:
         """The process is gone. What it had sent is read first."""
         if self._death is None or self._death.reason == "start_failed":
@@ -303,10 +320,10 @@ class Kernel:
     def _explain(self, status: int, oom: bool) -> Death:
         if oom:
             return Death("out_of_memory", signal="SIGKILL", message="the kernel was ended because the session used more memory than it may")
-        where = "" if self.ready else " before it was ready"
-        tail = "" if self.ready else self._log_tail()
+        where = "" if self._was_ready else " before it was ready"
+        tail = "" if self._was_ready else self._log_tail()
         reason = "exited" if status >= 0 else "signalled"
-        if not self.ready:
+        if not self._was_ready:
             reason = "start_failed"
         if status >= 0:
             return Death(reason, exit_code=status, message=f"the kernel exited with status {status}{where}{tail}")

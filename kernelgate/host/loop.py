@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ import zmq
 log = logging.getLogger(__name__)
 
 #: A timer may be years away, and zmq_poll takes no more than a C long.
-_LONGEST_WAIT_MS = 3_600_000.0
+_LONGEST_WAIT_MS = 24 * 3600 * 1000
 
 
 class Timer:
@@ -95,10 +96,10 @@ class Loop:
                     self._guard(callback)
         self._guard(self.before_wait)
 
-    def _wait_ms(self) -> float | None:
+    def _wait_ms(self) -> int | None:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        return None if not self._timers else min(max(0.0, (self._timers[0][0] - time.monotonic()) * 1000), _LONGEST_WAIT_MS)
+        return None if not self._timers else min(max(0, math.ceil((self._timers[0][0] - time.monotonic()) * 1000)), _LONGEST_WAIT_MS)
 
     def _guard(self, callback: Callable[[], None]) -> None:
         try:

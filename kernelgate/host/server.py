@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kernelgate.errors import KernelgateError, RemoteProtocolError
-from kernelgate.link.journal import Journal
 from kernelgate.host.loop import Loop
 from kernelgate.link import frame
+from kernelgate.link.journal import Journal
 from kernelgate.protocol import event as events
 
 log = logging.getLogger(__name__)

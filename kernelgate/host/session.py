@@ -24,14 +24,15 @@ from kernelgate.errors import (
     InvalidRequest,
     KernelgateError,
     KernelStartFailed,
-    SessionClosed,
+    LocalProtocolError,
+    NotWaitingForInput,
 )
 from kernelgate.host import channel
 from kernelgate.host.context import Context, Job
-from kernelgate.link.journal import Journal
 from kernelgate.host.loop import Loop
 from kernelgate.host.server import Request, Server
 from kernelgate.host.spool import Spool
+from kernelgate.link.journal import Journal
 from kernelgate.protocol.event import decode
 from kernelgate.protocol.execution import Death, Execution, Limits
 from kernelgate.protocol.jupyter import Message
@@ -86,6 +87,8 @@ class InitClient:
                 on_exited = self._exits.pop(message["pid"], None)
                 if on_exited:
                     on_exited(message["status"], message["oom"])
+            case other:
+                raise LocalProtocolError(f"unknown message {other!r}")
 
 
 class SessionHost:
@@ -105,8 +108,9 @@ class SessionHost:
         self.last_activity = time.time()
         self._late: OrderedDict[str, Execution] = OrderedDict()
         self._displays: OrderedDict[tuple[str, str], list[Execution]] = OrderedDict()
-        self._kernel_number = config.get("first_kernel_number", 0)
+        self._kernel_number = 0
         self._retry_at = 0.0
+        self._listening = True
         self.server = Server(self.loop, listener, self.journal, self._handle)
         self.loop.before_wait = self._flush
 
@@ -158,6 +162,17 @@ class SessionHost:
             log.error("the journal cannot be written: %s", exc)
             self._retry_at = time.monotonic() + _RETRY_WRITE_S
             self.loop.call_later(_RETRY_WRITE_S, lambda: None)
+            self._listen(False)
+        else:
+            self._listen(True)
+
+    def _listen(self, wanted: bool) -> None:
+        """Whether kernels are read. While nothing can be written they are not: their messages wait in the sockets."""
+        if wanted != self._listening:
+            self._listening = wanted
+            for context in self.contexts.values():
+                if context.kernel is not None:
+                    context.kernel.listen(wanted)
 
     def next_kernel_number(self) -> int:
         self._kernel_number += 1
@@ -350,7 +365,7 @@ class SessionHost:
                 "request_id": fields["request_id"],
                 "session_id": self.config["session_id"],
                 "timeout_s": fields["timeout_s"],
-            },  # fmt: skip
+            },
         )
         try:
             context.submit(job)
@@ -435,9 +450,7 @@ class SessionHost:
     def op_stdin(self, request: Request) -> None:
         execution_id = self._known(request)
         if execution_id not in self.jobs:
-            raise SessionClosed(
-                "this execution has ended",
-            )
+            raise NotWaitingForInput("this execution has ended, and waits for no input")
         context, job = self.jobs[execution_id]
         context.answer_input(job, request.fields["value"])
         request.reply({})

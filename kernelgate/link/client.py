@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Link:
                     return header, answer
         raise HostUnavailable("the session's host hung up")
 
-    async def stream(self, op: str, body: bytes = b"", **fields: Any) -> AsyncIterator[frame.Frame]:
+    async def stream(self, op: str, body: bytes = b"", **fields: Any) -> AsyncGenerator[frame.Frame, None]:
         """One request, and the frames of its answer, the last one included. Not reading holds the host back."""
         connection = await self._send({"op": op, **fields}, body)
         whole = False

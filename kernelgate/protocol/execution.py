@@ -138,7 +138,8 @@ class Execution:
                 return [("clear", {"wait": bool(content.get("wait"))})]
             case "error":
                 return self._start(now) + self._error(content)
-        return []
+            case _:
+                return []  # comms and what else a kernel may broadcast
 
     def _text(self, stream: str, text: Any) -> list[Emit]:
         if not isinstance(text, str) or not text:
@@ -221,6 +222,14 @@ class Execution:
         if not self.ansi:
             error = {name: strip_ansi(value) for name, value in error.items()}
         return [("error", {"error": error})]
+
+    @property
+    def exits(self) -> bool:
+        """Whether the kernel said in its reply that it ends now (the code called exit)."""
+        payload = self._reply.get("payload")
+        return isinstance(payload, list) and any(
+            isinstance(one, dict) and one.get("source") == "ask_exit" and not one.get("keepkernel") for one in payload
+        )
 
     def wake_at(self) -> float | None:
         """When to call `wake`, if nothing else happens: the end of the wait for idle."""

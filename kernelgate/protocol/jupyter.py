@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -65,7 +65,7 @@ class Wire:
             "msg_id": msg_id,
             "session": self.session,
             "username": "kernelgate",
-            "date": datetime.now(timezone.utc).isoformat(),
+            "date": datetime.now(UTC).isoformat(),
             "msg_type": msg_type,
             "version": PROTOCOL_VERSION,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from kernelgate.protocol.event import Event
@@ -11,7 +11,7 @@ from kernelgate.protocol.text import settle
 
 def timestamp(at: float | None) -> str | None:
     """Unix seconds as RFC 3339 in UTC."""
-    return None if at is None else datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Fold:
@@ -29,7 +29,7 @@ class Fold:
         self._results: list[tuple[str | None, dict[str, Any]]] = []
         self._clear_next = False
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: Event) -> None:  # noqa: C901 - one case for each type of event
         fields, kind = self._fields, event["type"]
         fields["last_seq"] = event["seq"]
         if kind in ("stdout", "stderr", "result", "error") and self._clear_next:
@@ -69,6 +69,8 @@ class Fold:
                 for name in ("status", "success", "execution_count", "execution_time", "truncated", "timeout", "death"):
                     fields[name] = event.get(name)
                 fields.update(state="done", queue_position=None, ended_at=timestamp(event["time"]))
+            case _:
+                pass  # input_request, gap and the like leave no trace in a result
 
     def _clear(self) -> None:
         self._clear_next = False

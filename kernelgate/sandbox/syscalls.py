@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import struct
+from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
@@ -92,7 +93,7 @@ def become_subreaper() -> None:
 
 def keep_capabilities(kept: tuple[int, ...]) -> None:
     """Drops every capability but these: from the bounding set, and from what this process holds."""
-    last = int(open("/proc/sys/kernel/cap_last_cap").read())
+    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     for capability in range(last + 1):
         if capability not in kept:
             _prctl(_PR_CAPBSET_DROP, capability, f"drop capability {capability}")

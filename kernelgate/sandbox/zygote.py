@@ -27,7 +27,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kernelgate.errors import SandboxUnavailable
 from kernelgate.host import session  # noqa: F401 - imported here so that init need not
@@ -153,9 +153,10 @@ class Zygote:
                 return {}
             case "exit":
                 self._exit()
-        raise OSError(f"unknown operation {message['op']!r}")
+            case other:
+                raise OSError(f"unknown operation {other!r}")
 
-    def _exit(self) -> None:
+    def _exit(self) -> NoReturn:
         self._cgroups.remove_all()
         with contextlib.suppress(OSError):
             (self._data / "zygote.sock").unlink()

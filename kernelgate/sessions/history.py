@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class History:
             "more": len(names) > limit,
         }
 
-    async def events(self, execution_id: str | None, after: int) -> AsyncIterator[list[bytes]]:
+    async def events(self, execution_id: str | None, after: int) -> AsyncGenerator[list[bytes], None]:
         """The lines after a number, in steps; of one execution or of all."""
         journal = await asyncio.to_thread(self._journal)
         offset = journal.offset_after(after)

@@ -303,9 +303,10 @@ class Keeper:
         hello = header["ok"]
         session.last_activity_at = max(session.last_activity_at, float(hello["last_activity"]))
         expires_at = session.expires_at()
-        if hello["executing"] or session.busy or expires_at is None or now < expires_at:
-            if hello["executing"]:
-                session.touch()
+        if hello["executing"]:
+            session.touch()  # the clock of idleness starts when it has ended
+            return
+        if expires_at is None or now < expires_at:
             return
         idle = session.row.idle_timeout_s is not None and now >= session.last_activity_at + session.row.idle_timeout_s
         self.counts["culled"] += 1

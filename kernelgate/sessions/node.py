@@ -59,7 +59,7 @@ class Node:
         paths = [
             self.python["prefix"],
             self.python["base_prefix"],
-            os.path.dirname(os.path.dirname(self.python["real"])),
+            str(Path(self.python["real"]).parent.parent),
             package,
             *sandbox.read_only_paths,
         ]
@@ -127,7 +127,7 @@ class Node:
         with (self._data / "zygote.log").open("w") as errors:
             process = subprocess.Popen(
                 [self.python["executable"], "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/", start_new_session=True,
-                env={"PATH": languages.search_path(self.python["prefix"]), "LANG": "C.UTF-8", "HOME": "/tmp"},  # noqa: S108 - it must exist, no more
+                env={"PATH": languages.search_path(self.python["prefix"]), "LANG": "C.UTF-8", "HOME": "/tmp"},
             )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
@@ -200,7 +200,7 @@ class Node:
         try:
             await asyncio.get_running_loop().sock_sendall(self._socket, json.dumps({"id": number, **message}).encode())
             async with asyncio.timeout(_ZYGOTE_ANSWER_S):
-                answer = await future
+                answer: dict[str, Any] = await future
         except OSError as exc:
             raise SandboxUnavailable(f"the zygote does not answer: {exc}") from exc
         finally:
@@ -211,14 +211,14 @@ class Node:
 
     async def _call(self, message: dict[str, Any]) -> dict[str, Any]:
         """Asks the zygote; should it have died, a new one, once. Making and ending a session may be asked twice."""
-        for attempt in (1, 2):
-            await self.start()
-            try:
-                return await self._ask(message)
-            except SandboxUnavailable:
-                if attempt == 2 or self._socket is not None:
-                    raise
-        raise AssertionError
+        await self.start()
+        try:
+            return await self._ask(message)
+        except SandboxUnavailable:
+            if self._socket is not None:
+                raise
+        await self.start()
+        return await self._ask(message)
 
     # -- sessions --
 
@@ -246,7 +246,7 @@ class Node:
 
     def is_alive(self, pid: int, start_ticks: int) -> bool:
         try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
+            with Path(f"/proc/{pid}/stat").open("rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
         except OSError:
             return False
@@ -255,7 +255,7 @@ class Node:
     def base_env(self, session_id: str) -> dict[str, str]:
         """The environment that every kernel begins with: nothing of the gateway's own."""
         home = self.policy.cwd if self.isolated else str(self.directory(session_id) / "workspace")
-        tmp = "/tmp" if self.isolated else str(self.directory(session_id) / "tmp")  # noqa: S108 - the sandbox's own
+        tmp = "/tmp" if self.isolated else str(self.directory(session_id) / "tmp")
         return {
             "PATH": languages.search_path(self.python["prefix"]), "HOME": home, "USER": "user", "LOGNAME": "user", "SHELL": "/bin/bash", "LANG": "C.UTF-8", "TMPDIR": tmp,
             "IPYTHONDIR": f"{tmp}/.ipython", "MPLCONFIGDIR": f"{tmp}/.matplotlib", "XDG_CACHE_HOME": f"{tmp}/.cache", "JUPYTER_PLATFORM_DIRS": "1",

@@ -134,7 +134,7 @@ class Registry:
     def ended_before(self, at: float) -> list[Row]:
         return self._select("WHERE ended_at IS NOT NULL AND ended_at < ?", (at,))
 
-    def list(self, token_id: str, *, labels: dict[str, str], state: str | None, after: tuple[float, str] | None, limit: int) -> list[Row]:
+    def page(self, token_id: str, *, labels: dict[str, str], state: str | None, after: tuple[float, str] | None, limit: int) -> list[Row]:
         """A token's sessions, oldest first, after (created_at, id)."""
         where, values = ["token_id = ?"], [token_id]
         arguments: list[Any] = list(values)

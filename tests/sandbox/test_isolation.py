@@ -257,7 +257,7 @@ def test_a_sandbox_that_cannot_be_made_is_said_and_never_left_out(tmp_path):
         "0",
     ]
     tmp_path.chmod(0o777)
-    if not os.access(sys.executable, os.X_OK) or oct(Path("/root").stat().st_mode)[-1] == "0" and sys.base_prefix.startswith("/root"):
+    if not os.access(sys.executable, os.X_OK) or (oct(Path("/root").stat().st_mode)[-1] == "0" and sys.base_prefix.startswith("/root")):
         command = [
             "setpriv",
             "--bounding-set=-sys_admin",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -53,7 +53,7 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
             self.set_header("Content-Type", "application/json")
             self.finish(error_body(exc.code, exc.detail, self.request_id, exc.details))
 
-    def check_origin(self, origin: str) -> bool:
+    def check_origin(self, origin: str) -> bool:  # noqa: ARG002 - Tornado's signature
         return True  # prepare has checked it, and answers with a reason
 
     def open(self, *_: str, **__: str) -> None:
@@ -134,16 +134,16 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
     async def _reply_bytes(self, key: str, value: bytes) -> None:
         await self._write(b'{"id":' + json.dumps(key).encode() + b',"reply":' + value + b"}")
 
-    async def _events(self, key: str, events: AsyncIterator[list[bytes]]) -> None:
+    async def _events(self, key: str, events: AsyncGenerator[list[bytes], None]) -> None:
         start = b'{"id":' + json.dumps(key).encode() + b',"event":'
-        async with contextlib.aclosing(events) as source:  # type: ignore[type-var]
+        async with contextlib.aclosing(events) as source:
             async for lines in source:
                 for line in lines:
                     await self._write(start + line[:-1] + b"}")
 
     # -- operations --
 
-    async def op_ping(self, key: str, request: dict[str, Any]) -> None:
+    async def op_ping(self, key: str, _: dict[str, Any]) -> None:
         await self._reply(key, {})
 
     async def op_execute(self, key: str, request: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from kernelgate.api.base import BaseHandler, error_body
 from kernelgate.api.native import model, operation
 from kernelgate.api.native.session import natural, next_token, page_limit, page_token
 from kernelgate.errors import ExecutionNotFound, InvalidRequest, KernelgateError
+from kernelgate.protocol.event import seq_of
 from kernelgate.sessions.history import History
 from kernelgate.sessions.session import Session
 
@@ -41,7 +42,7 @@ class StreamingHandler(BaseHandler):
             raise InvalidRequest(f"after: the number of an event is expected, got {text[:100]!r}")
         return number
 
-    async def stream(self, kind: str, events: AsyncIterator[list[bytes]], *, accepted: bool = True) -> bool:
+    async def stream(self, kind: str, events: AsyncGenerator[list[bytes], None], *, accepted: bool = True) -> bool:
         """Writes events until their end. Whether it got there; false when the client left.
 
         A reader that takes nothing for `server.write_timeout_s` is closed. What the host may still refuse (`accepted` false) is not begun before its first event, so that
@@ -57,11 +58,11 @@ class StreamingHandler(BaseHandler):
         try:
             if accepted:
                 await self.flush()
-            async with contextlib.aclosing(events) as source:  # type: ignore[type-var]
+            async with contextlib.aclosing(events) as source:
                 while not self.client_gone:
                     if ahead is None:
                         ahead = self.services.tasks.start(_next(source), "stream:next", awaited=True)
-                        self.when_gone(ahead.cancel)
+                        self.when_gone(_canceller(ahead))
                     done, _ = await asyncio.wait({ahead}, timeout=server.keepalive_s)
                     if not done:
                         self.write(b": keepalive\n\n" if kind == _SSE else b'{"type":"keepalive"}\n')
@@ -79,7 +80,7 @@ class StreamingHandler(BaseHandler):
                     with contextlib.suppress(asyncio.CancelledError):
                         await ahead
         except (iostream.StreamClosedError, TimeoutError):
-            self.request.connection.close() if hasattr(self.request.connection, "close") else None
+            self.detach().close()  # what is left of the answer would go on waiting for a reader that takes nothing
             return False
         except KernelgateError as exc:
             if not self._headers_written:
@@ -98,6 +99,13 @@ class StreamingHandler(BaseHandler):
         return True
 
 
+def _canceller(task: asyncio.Task[Any]) -> Callable[[], None]:
+    def cancel() -> None:
+        task.cancel()
+
+    return cancel
+
+
 async def _next(source: AsyncIterator[list[bytes]]) -> list[bytes] | None:
     return await anext(source, None)
 
@@ -106,7 +114,7 @@ def _sse(lines: list[bytes]) -> bytes:
     parts = []
     for line in lines:
         found = _TYPE.search(line)
-        parts.append(b"id: %d\nevent: %s\ndata: %s\n\n" % (operation.seq_of(line), found[1] if found else b"message", line[:-1]))
+        parts.append(b"id: %d\nevent: %s\ndata: %s\n\n" % (seq_of(line), found[1] if found else b"message", line[:-1]))
     return b"".join(parts)
 
 
@@ -139,7 +147,7 @@ class ExecutionsHandler(StreamingHandler):
     async def unless_gone(self, work: Any) -> bytes | None:
         """The work's result, or None when the client left first; what it had asked of the host goes on there."""
         task = self.services.tasks.start(work, "execution:wait", awaited=True)
-        self.when_gone(task.cancel)
+        self.when_gone(_canceller(task))
         try:
             answer: bytes = await task
         except asyncio.CancelledError:
@@ -207,7 +215,7 @@ class StdinHandler(BaseHandler):
     """`/v1/sessions/S/executions/E/stdin`"""
 
     async def post(self, session_id: str, execution_id: str) -> None:
-        """Answers an `input_request`. 204; 409 where none is open, 410 where the execution has ended."""
+        """Answers an `input_request`. 204; 409 where none is open."""
         body = self.body(model.Stdin)
         with self.session(session_id) as session:
             await operation.ask(self.services, session, "stdin", execution_id=execution_id, value=body.value)

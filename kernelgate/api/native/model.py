@@ -27,15 +27,15 @@ class Model(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class CreateSession(Model):
     labels: Labels = {}
     env: dict[str, str] = {}
-    idle_timeout_s: Seconds | None | UnsetType = UNSET
-    lifetime_s: Seconds | None | UnsetType = UNSET
+    idle_timeout_s: Seconds | UnsetType | None = UNSET
+    lifetime_s: Seconds | UnsetType | None = UNSET
     languages: list[str] = []
 
 
 class UpdateSession(Model):
     labels: Labels | UnsetType = UNSET
-    idle_timeout_s: Seconds | None | UnsetType = UNSET
-    lifetime_s: Seconds | None | UnsetType = UNSET
+    idle_timeout_s: Seconds | UnsetType | None = UNSET
+    lifetime_s: Seconds | UnsetType | None = UNSET
 
 
 class Empty(Model):
@@ -69,7 +69,7 @@ class Execute(Model):
     language: str | None = None
     context: str | None = None
     id: ExecutionId | None = None
-    timeout_s: Seconds | None | UnsetType = UNSET
+    timeout_s: Seconds | UnsetType | None = UNSET
     env: dict[str, str] = {}
     allow_stdin: bool = False
     ansi: bool = False

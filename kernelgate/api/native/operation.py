@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 import msgspec
@@ -120,7 +120,7 @@ def _count(services: Services, language: str, status: str | None, seconds: float
     services.metrics.execution_seconds.labels(language).observe(seconds or 0)
 
 
-async def events(services: Services, session: Session, op: str, *, after: int = 0, **fields: Any) -> AsyncIterator[list[bytes]]:
+async def events(services: Services, session: Session, op: str, *, after: int = 0, **fields: Any) -> AsyncGenerator[list[bytes], None]:
     """The lines of a stream, checked, as they come. A host that dies in between is found again, and the stream goes on where it was."""
     tries, language = 0, ""
     while True:

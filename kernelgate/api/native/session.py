@@ -77,7 +77,7 @@ class SessionsHandler(BaseHandler):
             raise InvalidRequest(f"state: running, closed or lost is expected, got {state!r}")
         limit, after = page_limit(self), page_token(self, tuple[float, str])
         keeper = self.services.keeper
-        rows = keeper.registry.list(self.token.id, labels=labels, state=state, after=after, limit=limit + 1)
+        rows = keeper.registry.page(self.token.id, labels=labels, state=state, after=after, limit=limit + 1)
         more, rows = len(rows) > limit, rows[:limit]
         sessions = [await keeper.describe_any(row) for row in rows]
         self.send({"sessions": sessions, "next_page_token": next_token([rows[-1].created_at, rows[-1].id]) if more else None})
