@@ -369,4 +369,5 @@ def _command(prefix: Path) -> str:
     if shutil.which("kernelgate") == str(program):
         return "kernelgate"
     here = Path.cwd()
-    return str(program.relative_to(here)) if program.parent != here and program.is_relative_to(here) else str(program)
+    is_below = program.is_relative_to(here) and here not in (program.parent, Path("/"))
+    return str(program.relative_to(here) if is_below else program)

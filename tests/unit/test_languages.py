@@ -166,7 +166,7 @@ def test_the_install_command_is_as_short_as_it_can_be(sources: Path, prefix: Pat
     program(prefix, "kernelgate", "")
     language = languages.load(prefix)["cobol"]
     monkeypatch.chdir("/")
-    assert language.install_command == f"{str(prefix).lstrip('/')}/bin/kernelgate setup cobol"
+    assert language.install_command == f"{prefix}/bin/kernelgate setup cobol"
     monkeypatch.chdir(prefix.parent)
     assert language.install_command == "env/bin/kernelgate setup cobol"
     monkeypatch.chdir(prefix / "bin")
