@@ -394,7 +394,7 @@ def test_complete_inspect_is_complete(kernel: Kernel) -> None:
 def test_out_of_memory_leaves_the_kernel_usable() -> None:
     small = Kernel(env={**os.environ, "JDK_JAVA_OPTIONS": "-Xmx96m"})
     try:
-        done = small.run("var all = new ArrayList<long[]>(); while (true) all.add(new long[1000]);")
+        done = small.run("var all = new ArrayList<long[]>(); while (true) all.add(new long[10_000]);")
         assert done.reply["ename"] == "OutOfMemoryError"
         assert small.run("all = null; 6 * 7").value == "42"
     finally:

@@ -99,6 +99,8 @@ final class Control extends DirectExecutionControl {
         outcome = runner.run(Execution.latest, () -> method.invoke(null));
         Throwable error = outcome.error();
         if (error == null) return "";
+        // At once: what follows, to the reply, needs memory of its own.
+        if (error instanceof OutOfMemoryError) Reserve.release();
         // A static initialiser of the snippet's class hides what went wrong in it.
         if (error instanceof ExceptionInInitializerError && error.getCause() != null) error = error.getCause();
         outcome = new Runner.Outcome(null, error);

@@ -13,6 +13,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.locks.LockSupport;
+import java.util.function.Supplier;
 import org.dflib.jjava.shaded.org.zeromq.SocketType;
 import org.dflib.jjava.shaded.org.zeromq.ZMQ;
 
@@ -23,10 +25,13 @@ import org.dflib.jjava.shaded.org.zeromq.ZMQ;
  * stdin (from the first question on), main (the user's code). Each socket belongs to one of them.
  */
 public final class Main {
-    /** SIGTERM and shutdown_request end the process within this, whatever the user's shutdown hooks do. */
-    private static final long EXIT_WITHIN_MS = 700;
+    /**
+     * After this SIGTERM and shutdown_request end the process whatever the user's shutdown hooks do. The JVM itself takes up to 300 ms
+     * more, waiting for threads in system calls, and all of it is to be within a second.
+     */
+    private static final long EXIT_WITHIN_MS = 400;
     /** What the last messages get to leave the process. */
-    private static final long FLUSH_MS = 400;
+    private static final long FLUSH_MS = 250;
     private static final long LINGER_MS = 30;
 
     private static Wire wire;
@@ -293,7 +298,10 @@ public final class Main {
             }
             default -> unknown(shellSocket, message);
         }
-        status(message, "idle");
+        insist(() -> {
+            status(message, "idle");
+            return null;
+        });
         return true;
     }
 
@@ -323,27 +331,47 @@ public final class Main {
                 wanted.forEach((name, source) -> expressions.put(String.valueOf(name), ready.expression(execution, String.valueOf(source))));
         } catch (Throwable e) {
             // JShell's own failures, and a heap that the user's code has filled.
-            result = new Engine.Result(null, Failure.of(e));
+            if (e instanceof OutOfMemoryError) Reserve.release();
+            result = new Engine.Result(null, insist(() -> Failure.of(e)));
         } finally {
             Execution.running = false;
             ENVIRONMENT.restore();
         }
-        System.out.flush();
-        System.err.flush();
         Failure failure = result.failure();
-        if (failure != null && failure.ename().equals("OutOfMemoryError")) Reserve.release();
-        if (failure != null) {
-            if (!silent) outbox.publish(execution, "error", failure.content());
-            reply.put("status", "error");
-            reply.putAll(failure.content());
-        } else {
-            if (result.bundle() != null && !silent)
-                outbox.publish(execution, "execute_result", Json.map("execution_count", count, "data", result.bundle(), "metadata", Map.of()));
-            reply.put("user_expressions", expressions);
-        }
-        reply.put("payload", List.of());
-        wire.reply(shellSocket, message, "execute_reply", reply);
+        Map<String, Object> bundle = result.bundle();
+        insist(() -> {
+            if (failure != null) {
+                reply.put("status", "error");
+                reply.putAll(failure.content());
+            } else reply.put("user_expressions", expressions);
+            reply.put("payload", List.of());
+            return null;
+        });
+        insist(() -> {
+            if (silent) return null;
+            if (failure != null) outbox.publish(execution, "error", failure.content());
+            else if (bundle != null)
+                outbox.publish(execution, "execute_result", Json.map("execution_count", count, "data", bundle, "metadata", Map.of()));
+            return null;
+        });
+        insist(() -> {
+            wire.reply(shellSocket, message, "execute_reply", reply);
+            return null;
+        });
         if (failure != null && !Boolean.FALSE.equals(content.get("stop_on_error"))) abortWaiting();
+    }
+
+    /** Does what must be done for an execution to end, though threads of the user's may still be filling the heap. */
+    private static <T> T insist(Supplier<T> step) {
+        for (int attempt = 1; ; attempt++) {
+            try {
+                return step.get();
+            } catch (OutOfMemoryError e) {
+                Reserve.release();
+                if (attempt == 50) throw e;
+                LockSupport.parkNanos(20_000_000L);
+            }
+        }
     }
 
     private static Map<String, String> variables(Wire.Message message) {

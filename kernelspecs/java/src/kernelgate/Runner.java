@@ -202,7 +202,9 @@ final class Runner {
 
     private synchronized void abandon(Execution execution) {
         if (!mustRun(execution)) return;
+        KeyboardInterrupt error = new KeyboardInterrupt();
+        error.setStackTrace(thread.getStackTrace());
         thread = null;
-        finish(task, new Outcome(null, new KeyboardInterrupt()));
+        finish(task, new Outcome(null, error));
     }
 }
