@@ -123,12 +123,10 @@ def _error_bar_parts(ax: Any) -> set[int]:
 
     parts: set[int] = set()
     for container in ax.containers:
-        found = [container] if isinstance(container, ErrorbarContainer) else []
-        found += [getattr(container, "errorbar", None)] if not found else []
-        for errorbar in found:
-            if errorbar is not None:
-                _line, caps, bars = errorbar.lines
-                parts.update(id(artist) for artist in (*caps, *bars))
+        errorbar = container if isinstance(container, ErrorbarContainer) else getattr(container, "errorbar", None)
+        if errorbar is not None:
+            _line, caps, bars = errorbar.lines
+            parts.update(id(artist) for artist in (*caps, *bars))
     return parts
 
 
@@ -136,17 +134,13 @@ def _error_bar_labels(ax: Any) -> dict[int, str]:
     """Labels of lines with error bars, by the line's id: they are on the container."""
     from matplotlib.container import ErrorbarContainer
 
-    return {
-        id(container.lines[0]): str(container.get_label())
-        for container in ax.containers
-        if isinstance(container, ErrorbarContainer)
-    }
+    return {id(container.lines[0]): str(container.get_label()) for container in ax.containers if isinstance(container, ErrorbarContainer)}
 
 
 def _is_reference_line(line: Any) -> bool:
     """Whether it is a straight line along an axis, as grids and `axhline` are."""
     x, y = line.get_xdata(), line.get_ydata()
-    if len(x) != 2 or len(y) != 2:  # noqa: PLR2004
+    if len(x) != 2 or len(y) != 2:
         return False
     return bool(x[0] == x[1]) or bool(y[0] == y[1])
 
@@ -273,11 +267,7 @@ def _scales(ax: Any) -> Json:
         positions = [_number(tick) for tick in axis.get_majorticklocs()]
         labels = [label.get_text() for label in axis.get_majorticklabels()]
         is_date = _is_date_axis(axis)
-        if is_date:
-            ticks = [None if p is None else _date(axis, p).isoformat() for p in positions]
-        else:
-            ticks = positions
-        fields[f"{name}_ticks"] = ticks
+        fields[f"{name}_ticks"] = [None if p is None else _date(axis, p).isoformat() for p in positions] if is_date else positions
         fields[f"{name}_tick_labels"] = labels
         fields[f"{name}_scale"] = _scale(axis, positions, labels, is_date=is_date)
     return fields
@@ -310,7 +300,7 @@ def _category_namer(axis: Any) -> Callable[[float], str]:
     ]
     chosen = isinstance(axis.get_major_locator(), FixedLocator | StrCategoryLocator)
     read = _reader(axis)
-    if not chosen and isinstance(axis.get_major_formatter(), ScalarFormatter):
+    if not chosen and (_is_date_axis(axis) or isinstance(axis.get_major_formatter(), ScalarFormatter)):
         ticks = []
 
     def name(position: float) -> str:
@@ -328,7 +318,7 @@ def _category_namer(axis: Any) -> Callable[[float], str]:
 
 
 def _points(fields: Json, label: str, pairs: Iterable[tuple[Any, Any]], room: int) -> tuple[Json, int]:
-    points = []
+    points: list[list[Any]] = []
     for x, y in pairs:
         if len(points) >= room:
             fields["truncated"] = True
@@ -362,10 +352,11 @@ def _scatter(ax: Any, title: str) -> Json:
     for n, collection in enumerate(ax.collections):
         if not isinstance(collection, PathCollection):
             continue
+        offsets: Any = collection.get_offsets()
         label = str(collection.get_label())
         if label.startswith("_"):
             label = f"Group {label[6:] if label.startswith('_child') else n}"
-        pairs = ((read_x(x), read_y(y)) for x, y in collection.get_offsets())
+        pairs = ((read_x(x), read_y(y)) for x, y in offsets)
         element, room = _points(fields, label, pairs, room)
         elements.append(element)
     return _chart("scatter", title, elements, **fields)
@@ -415,13 +406,14 @@ def _boxes(ax: Any) -> list[list[tuple[float, float]]]:
     boxes = []
     for artist in ax._children:
         if isinstance(artist, PathPatch):
-            boxes.append([(float(x), float(y)) for x, y in artist.get_path().vertices])
+            vertices: Any = artist.get_path().vertices
+            boxes.append([(float(x), float(y)) for x, y in vertices])
         elif isinstance(artist, Line2D):
             points = _plain_points(artist)
             # Five corners of a rectangle, or eleven with a notch; the last closes it.
             if len(points) in {5, 11} and points[0] == points[-1] and artist.get_linestyle() == "-":
                 corners = len({x for x, _ in points}), len({y for _, y in points})
-                if len(points) == 11 or corners == (2, 2):  # noqa: PLR2004
+                if len(points) == 11 or corners == (2, 2):
                     boxes.append(points)
     return boxes
 
@@ -432,8 +424,9 @@ def _plain_points(line: Any) -> list[tuple[float, float]]:
 
 def _box_and_whisker(ax: Any, title: str) -> Json:
     boxes = _boxes(ax)
-    lines = [_plain_points(line) for line in ax.get_lines()]
-    pairs = [points for points in lines if len(points) == 2]  # noqa: PLR2004
+    # A single triangle is a mean, as matplotlib draws it.
+    lines = [points for line in ax.get_lines() if len(points := _plain_points(line)) != 1 or line.get_marker() != "^"]
+    pairs = [points for points in lines if len(points) == 2]
     # A median crosses its box: along x in boxes that stand, along y in boxes that lie.
     lying = not any(_crosses(box, pair) for box in boxes for pair in pairs) and any(
         _crosses(_flip(box), _flip(pair)) for box in boxes for pair in pairs
@@ -446,12 +439,7 @@ def _box_and_whisker(ax: Any, title: str) -> Json:
         left, right = min(x for x, _ in box), max(x for x, _ in box)
         low, high = _quartiles(box)
         middle, reach = (left + right) / 2, (right - left) / 2
-        whiskers = [
-            y
-            for pair in pairs
-            if pair[0][0] == pair[1][0] and _close(pair[0][0], middle, reach * 0.1)
-            for _, y in pair
-        ]
+        whiskers = [y for pair in pairs if pair[0][0] == pair[1][0] and _close(pair[0][0], middle, reach * 0.1) for _, y in pair]
         # A cap may lie on the edge of the box; a median is longer, or at least within.
         medians = sorted(
             (pair for pair in pairs if _crosses(box, pair)),
@@ -481,7 +469,7 @@ def _box_and_whisker(ax: Any, title: str) -> Json:
 def _quartiles(box: list[tuple[float, float]]) -> tuple[float, float]:
     """Lower and upper edge; the notch of a notched box may reach beyond them."""
     ys = [y for _, y in box]
-    if len(ys) >= 11:  # noqa: PLR2004 - as Axes.bxp draws it
+    if len(ys) >= 11:  # as Axes.bxp draws it
         return min(ys[0], ys[5]), max(ys[0], ys[5])
     return min(ys), max(ys)
 

@@ -154,7 +154,9 @@ def _safe_str(value: object) -> str:
 def _ends_by_interrupt(exc: BaseException) -> bool:
     """Whether it is what SIGINT becomes in a cell that awaits, or that runs `%%bash`."""
     return isinstance(exc, asyncio.CancelledError) or (
-        type(exc).__name__ == "CalledProcessError" and getattr(exc, "returncode", None) == -signal.SIGINT
+        # The status may not be known yet when the magic gives up waiting for it.
+        type(exc).__name__ == "CalledProcessError"
+        and getattr(exc, "returncode", 0) in {None, 128 + signal.SIGINT, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL}
     )
 
 
@@ -422,7 +424,7 @@ class PythonKernel(IPythonKernel):
 
     # ipykernel sleeps 0.5 ms after each execution "on rare occasions, the flush doesn't seem to
     # make it": here the order is fixed by the outbox.
-    _execute_sleep = 0.0  # type: ignore[assignment]
+    _execute_sleep = 0.0
 
     cell_running = False
     interrupted = False
@@ -453,7 +455,7 @@ class PythonKernel(IPythonKernel):
 
     # -- executing ---------------------------------------------------------------------------
 
-    async def do_execute(  # type: ignore[override]
+    async def do_execute(
         self,
         code: str,
         silent: bool,
@@ -556,11 +558,14 @@ class PythonKernel(IPythonKernel):
         self.interrupted = True
         if self._cell_task is None:
             raise KeyboardInterrupt
-        loop = self.io_loop.asyncio_loop  # type: ignore[attr-defined]
+        loop = self.io_loop.asyncio_loop
         runs_now = self._runs_user_code(frame)
-        if not runs_now or asyncio.current_task(loop) is not self._cell_task:
+        task = asyncio.current_task(loop)
+        if not runs_now or task is not self._cell_task:
             loop.call_soon_threadsafe(self._cell_task.cancel)
         if runs_now:
+            if task is not None and task is not self._cell_task:
+                task.add_done_callback(_note_exception)  # or asyncio complains of it some time later
             raise KeyboardInterrupt
 
     def _runs_user_code(self, frame: types.FrameType | None) -> bool:
@@ -773,7 +778,7 @@ class KernelApp(IPKernelApp):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(line_buffering=True)
         sys.stdout, sys.stderr = out, err
-        sys.stdin = InputStream()  # type: ignore[assignment]
+        sys.stdin = InputStream()
         handler = logging.StreamHandler(io.TextIOWrapper(io.FileIO(original_stderr, "w"), write_through=True))
         self.log.addHandler(handler)
         logging.getLogger("tornado").addHandler(handler)
@@ -861,6 +866,11 @@ class KernelApp(IPKernelApp):
 
 def _ignore(*_args: object) -> None:
     pass
+
+
+def _note_exception(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _inherit_parents(shell: Shell) -> None:
@@ -1113,7 +1123,7 @@ def _forget_figures() -> None:
 def _set_jedi_cache() -> None:
     """Jedi writes what it parsed to ~/.cache otherwise, which is the user's workspace."""
     with contextlib.suppress(ImportError):
-        import jedi.settings  # type: ignore[import-untyped]
+        import jedi.settings
         import parso.cache
 
         jedi.settings.cache_directory = f"{SCRATCH_DIR}/jedi"
@@ -1164,7 +1174,7 @@ def _become_a_process_of_its_own() -> None:
         "PLOTLY_RENDERER": "plotly_mimetype",
     }.items():
         os.environ.setdefault(name, value)
-    os.system = _os_system  # type: ignore[assignment]
+    os.system = _os_system
     sys.argv = ["python"]
     _shell()
 

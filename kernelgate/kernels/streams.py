@@ -160,7 +160,7 @@ class Outbox:
                 return
         with self._room:
             self._inflight_chars += len(text)
-        session.send(self._pub_thread, msg, ident=stream.topic)
+        session.send(self._pub_thread, msg, ident=stream.topic)  # type: ignore[arg-type]
         self._pub_thread.schedule(lambda: self._sent(len(text)))
 
     def _sent(self, chars: int) -> None:
@@ -195,7 +195,7 @@ class Outbox:
                 poll.register(fd, select.POLLIN)
                 known.add(fd)
             # The timeout is for a descriptor registered since; afterwards there is none.
-            poll.poll(None if len(known) == 2 else 20)  # noqa: PLR2004
+            poll.poll(None if len(known) == 2 else 20)
             with self.lock:
                 full = self._drain()
                 if full:
@@ -229,6 +229,7 @@ class KernelStream(OutStream):
         self._outbox = outbox
         self._fd = {"stdout": 1, "stderr": 2}[name]
         self._binary: _Binary | None = None
+        self._child_text = ""
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def capture_fd(self) -> int:
@@ -241,7 +242,7 @@ class KernelStream(OutStream):
         self._outbox.watch(reader, self)
         return original
 
-    def write(self, string: str) -> int:  # type: ignore[override]
+    def write(self, string: Any) -> int:
         """Append text; waits when the reader of the kernel's output is far behind."""
         if not isinstance(string, str):
             message = f"write() argument must be str, not {type(string)}"
@@ -253,7 +254,14 @@ class KernelStream(OutStream):
         return len(string)
 
     def _write_in_child(self, string: str) -> None:
-        data = memoryview(string.encode("utf-8", "backslashreplace"))
+        # Whole lines, so that those of several children do not mix.
+        self._child_text += string
+        if "\n" in string or len(self._child_text) > PIPE_READ_BYTES:
+            self._flush_in_child()
+
+    def _flush_in_child(self) -> None:
+        data = memoryview(self._child_text.encode("utf-8", "backslashreplace"))
+        self._child_text = ""
         while data:
             data = data[os.write(self._fd, data) :]
 
@@ -264,7 +272,9 @@ class KernelStream(OutStream):
 
     def flush(self) -> None:
         """Hand everything written so far, by anyone and to either stream, to ZeroMQ."""
-        if not self.forked:
+        if self.forked:
+            self._flush_in_child()
+        else:
             self._outbox.flush(wait=True)
 
     def fileno(self) -> int:
@@ -313,7 +323,7 @@ class InputStream(io.TextIOBase):
     def readable(self) -> bool:
         return True
 
-    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # noqa: ARG002
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
         """One line with its newline; an empty string at the end of input (Ctrl-D)."""
         sys.stdout.flush()
         try:
@@ -321,7 +331,7 @@ class InputStream(io.TextIOBase):
         except EOFError:
             return ""
 
-    def read(self, size: int | None = -1, /) -> str:  # noqa: ARG002
+    def read(self, size: int | None = -1, /) -> str:
         """Lines until the end of input."""
         return "".join(self)
 

@@ -143,7 +143,7 @@ def plain_json(obj: Any) -> list[Any] | dict[str, Any] | None:
         _measure(obj, MAX_JSON_CHARS, 0)
     except (_NotPlain, RuntimeError):
         return None
-    return obj  # type: ignore[no-any-return]
+    return obj
 
 
 MAX_DEPTH = 100
