@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kernelgate.sdk import events
-from kernelgate.sdk.events import Clear, End, ErrorRaised, Event, Gap, KernelChanged, Queued, Shown, Started, Stderr, Stdout, Updated
+from kernelgate.sdk.events import Clear, Cut, End, ErrorRaised, Event, Gap, KernelChanged, Queued, Shown, Started, Stderr, Stdout, Updated
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -177,6 +177,8 @@ class EventPrinter:
                 pass
             case Gap():
                 screen.note(f"output may be missing here: {event.reason}")
+            case Cut():
+                screen.note(f"{event.size_bytes} bytes of {event.stream} were cut")
             case End():
                 self._show_end(event)
             case _:

@@ -22,6 +22,7 @@ from kernelgate.sdk.models import (
 
 __all__ = [
     "Clear",
+    "Cut",
     "End",
     "ErrorRaised",
     "Event",
@@ -232,6 +233,20 @@ class Gap(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cut(Event):
+    """Output was cut here, as it reached its limit: `size_bytes` of `stream` are gone."""
+
+    type: ClassVar[str] = "truncated"
+
+    stream: str = ""
+    size_bytes: int = 0
+
+    @classmethod
+    def _fields(cls, raw: Json) -> Json:
+        return {"stream": raw.get("stream") or "", "size_bytes": raw.get("bytes") or 0}
+
+
+@dataclass(frozen=True, kw_only=True)
 class KernelChanged(Event):
     """A kernel is `starting`, `ready`, or has `died`."""
 
@@ -291,6 +306,7 @@ _KINDS: dict[Any, type[Event]] = {
         InputRequest,
         InputReply,
         Gap,
+        Cut,
         KernelChanged,
         End,
     )

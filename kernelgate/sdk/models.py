@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from kernelgate.notebook import MIME_TYPES
 from kernelgate.sdk import errors
 
 if TYPE_CHECKING:
@@ -39,18 +40,6 @@ __all__ = [
 
 Json: TypeAlias = dict[str, Any]
 
-MIME_TYPES = {
-    "text": "text/plain",
-    "html": "text/html",
-    "markdown": "text/markdown",
-    "svg": "image/svg+xml",
-    "png": "image/png",
-    "jpeg": "image/jpeg",
-    "pdf": "application/pdf",
-    "latex": "text/latex",
-    "json": "application/json",
-    "javascript": "application/javascript",
-}
 _BINARY = {"png", "jpeg", "pdf"}
 _NAMES = {mime: name for name, mime in MIME_TYPES.items()}
 

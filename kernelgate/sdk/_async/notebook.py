@@ -6,9 +6,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from kernelgate.notebook import CellOutputs, Displays
 from kernelgate.sdk._async._runtime import call
 from kernelgate.sdk._async.runner import body_of
-from kernelgate.sdk._notebooks import CellOutputs, CellProgress, Displays, fill, language_of, may_fail, node, read
+from kernelgate.sdk._notebooks import CellProgress, fill, language_of, language_of_cell, may_fail, node, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,7 @@ class AsyncNotebooks:
 
         Args:
             notebook: a path, or what nbformat read; it is not changed.
-            language: in place of the one the notebook names.
+            language: in place of those the notebook and its cells name.
             context: where to run it; by default the language's own context.
             timeout_s: of each cell; None for no limit.
             allow_errors: go on behind a cell that fails. A cell tagged `raises-exception` may
@@ -64,7 +65,7 @@ class AsyncNotebooks:
             InvalidUse: it is no notebook.
         """
         filled = read(notebook)
-        language = language or language_of(filled.metadata)
+        main = language or language_of(filled.metadata)
         cells = [(index, cell) for index, cell in enumerate(filled.cells) if cell.cell_type == "code" and cell.source.strip()]
         displays = Displays()
         begun: list[tuple[NotebookNode, CellOutputs]] = []
@@ -76,7 +77,7 @@ class AsyncNotebooks:
             await _tell(on_cell, progress)
             succeeded = False
             begun_at = told_at = time.monotonic()
-            body = body_of(cell.source, language, timeout_s, context=context)
+            body = body_of(cell.source, main if language or context else language_of_cell(cell, main), timeout_s, context=context)
             async for raw in self._runner.start(body):
                 is_end = raw.get("type") == "end"
                 now = time.monotonic()
@@ -92,9 +93,14 @@ class AsyncNotebooks:
                 break
         return filled
 
-    async def export(self) -> NotebookNode:
-        """The session's history as a notebook: what ran, in order, with what it put out."""
-        raw = await self._transport.request("GET", f"{self._path}/notebook", is_safe=True)
+    async def export(self, *, context: AsyncContext | ContextInfo | str | None = None) -> NotebookNode:
+        """The session's history as a notebook: what ran, in order, with what it put out.
+
+        Args:
+            context: only what ran there; by default everything, whatever its language.
+        """
+        wanted = context if context is None or isinstance(context, str) else context.id
+        raw = await self._transport.request("GET", f"{self._path}/notebook", query={"context": wanted}, is_safe=True)
         return node(raw)
 
 

@@ -24,6 +24,7 @@ COMMON = {"seq": 4, "execution_id": "x", "time": 1.5}
         ({"type": "input_request", "prompt": "? ", "password": True}, events.InputRequest(seq=4, prompt="? ", password=True)),
         ({"type": "input_reply"}, events.InputReply(seq=4)),
         ({"type": "gap", "reason": "host died"}, events.Gap(seq=4, reason="host died")),
+        ({"type": "truncated", "stream": "stdout", "bytes": 5}, events.Cut(seq=4, stream="stdout", size_bytes=5)),
         (
             {"type": "kernel", "context_id": "r", "event": "died", "death": {"reason": "exited", "exit_code": 1}},
             events.KernelChanged(seq=4, context_id="r", event="died", death=Death(reason="exited", exit_code=1)),
@@ -86,6 +87,7 @@ def test_every_kind_of_the_api_has_a_class():
         "input_request",
         "input_reply",
         "gap",
+        "truncated",
         "kernel",
         "end",
     }
