@@ -64,11 +64,10 @@ class Kernel:
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        return self.manager.provisioner.process
+        process: subprocess.Popen[bytes] = getattr(self.manager.provisioner, "process")  # noqa: B009 - the base class has none
+        return process
 
-    def send(
-        self, code: str, *, allow_stdin: bool = False, env: dict[str, str] | None = None
-    ) -> str:
+    def send(self, code: str, *, allow_stdin: bool = False, env: dict[str, str] | None = None) -> str:
         content = {
             "code": code,
             "silent": False,
@@ -80,7 +79,8 @@ class Kernel:
         metadata = {"kernelgate": {"env": env}} if env else {}
         message = self.client.session.msg("execute_request", content, metadata=metadata)
         self.client.shell_channel.send(message)
-        return message["header"]["msg_id"]
+        request: str = message["header"]["msg_id"]
+        return request
 
     def run(
         self,
@@ -121,7 +121,8 @@ class Kernel:
         while True:
             message = self.client.get_shell_msg(timeout=WITHIN_S)
             if message["parent_header"]["msg_id"] == request:
-                return message["content"]
+                content: dict[str, Any] = message["content"]
+                return content
 
     def late(self, request: str) -> dict[str, Any]:
         """The next output that names a given execution as its parent."""
@@ -243,8 +244,10 @@ def test_image(kernel: Kernel) -> None:
     [
         ('List.of(Map.of("a", 1), new TreeMap<>(Map.of("a", 2, "b", "x")))', {"a": [1, 2], "b": [None, "x"]}),
         (
-            "record Day(String n, LocalDate d, double v) {}\n"
-            'List.of(new Day("<", LocalDate.of(2024, 1, 2), 0.5), new Day("b", null, Double.NaN))',
+            (
+                "record Day(String n, LocalDate d, double v) {}\n"
+                'List.of(new Day("<", LocalDate.of(2024, 1, 2), 0.5), new Day("b", null, Double.NaN))'
+            ),
             {"n": ["<", "b"], "d": ["2024-01-02", None], "v": [0.5, None]},
         ),
         ("new int[][] {{1, 2}, {3, 4}}", {"0": [1, 3], "1": [2, 4]}),
@@ -283,8 +286,8 @@ def test_ten_megabytes(kernel: Kernel) -> None:
     [
         ("int d(int n) {\n  return 1 / n;\n}\n\nd(0)", "ArithmeticException", "/ by zero", ["at d (cell N:line 2)", "at cell N:line 5"]),
         (
-            'class Mine extends RuntimeException { Mine(String m, Throwable c) { super(m, c); } }\n'
-            'throw new Mine("outer", new IllegalStateException("inner"));',
+            ('class Mine extends RuntimeException { Mine(String m, Throwable c) { super(m, c); } }\n'
+            'throw new Mine("outer", new IllegalStateException("inner"));'),
             "Mine", "outer", ["at cell N:line 2", "Caused by: IllegalStateException: inner", "at cell N:line 2"],
         ),
         ("int n = 1;\nint m = n +;", "CompilationError", "line 2: illegal start of expression", ["    int m = n +;", "               ^"]),
@@ -322,9 +325,7 @@ def test_environment_of_one_execution(kernel: Kernel) -> None:
 
 
 def test_stdin(kernel: Kernel) -> None:
-    done = kernel.run(
-        "String l = new Scanner(System.in).nextLine();\nl + new Scanner(System.in).nextInt()", answers=["Zoé", "42"]
-    )
+    done = kernel.run("String l = new Scanner(System.in).nextLine();\nl + new Scanner(System.in).nextInt()", answers=["Zoé", "42"])
     assert (done.value, done.prompts) == ("Zoé42", 2)
 
 
@@ -345,8 +346,10 @@ def test_stdin(kernel: Kernel) -> None:
 def test_interrupt(kernel: Kernel, code: str) -> None:
     if int(kernel.run("Runtime.version().feature()").value) >= 20 and "join()" in code:
         pytest.skip("no JDK from 20 on can stop a thread that waits uninterruptibly; it is left behind")
-    kernel.run("long kept = 7; var list = new ArrayList<Integer>(); var pool = Executors.newFixedThreadPool(1); pool.submit(() -> 1).get();")
-    options = {"answers": []} if "Scanner" in code else {}
+    kernel.run(
+        "long kept = 7; var list = new ArrayList<Integer>(); var pool = Executors.newFixedThreadPool(1); pool.submit(() -> 1).get();"
+    )
+    options: dict[str, Any] = {"answers": []} if "Scanner" in code else {}
     done, took_s = kernel.interrupted(code, **options)
     assert done.reply["ename"] == "KeyboardInterrupt"
     assert took_s < 1.0
@@ -382,17 +385,16 @@ def test_complete_inspect_is_complete(kernel: Kernel) -> None:
     assert content["matches"] == ["toUpperCase("]
     assert (content["cursor_start"], content["cursor_end"]) == (11, 16)
     content = kernel.reply(client.inspect("Math.max", 8))
-    assert content["found"] and "int Math.max(int a, int b)" in content["data"]["text/plain"]
+    assert content["found"]
+    assert "int Math.max(int a, int b)" in content["data"]["text/plain"]
     assert not kernel.reply(client.inspect("nosuchname", 5))["found"]
-    states = {
-        code: kernel.reply(client.is_complete(code))["status"]
-        for code in ("1 + 1", "int f() {", "int x = ;", "")
-    }
+    states = {code: kernel.reply(client.is_complete(code))["status"] for code in ("1 + 1", "int f() {", "int x = ;", "")}
     assert list(states.values()) == ["complete", "incomplete", "invalid", "complete"]
 
 
 def test_out_of_memory_leaves_the_kernel_usable() -> None:
-    small = Kernel(env={**os.environ, "JDK_JAVA_OPTIONS": "-Xmx96m"})
+    environment = dict(os.environ, JDK_JAVA_OPTIONS="-Xmx96m")  # noqa: TID251 - a child inherits it
+    small = Kernel(env=environment)
     try:
         done = small.run("var all = new ArrayList<long[]>(); while (true) all.add(new long[10_000]);")
         assert done.reply["ename"] == "OutOfMemoryError"
@@ -414,10 +416,7 @@ def test_exit_ends_the_process_after_its_output(another: Kernel) -> None:
 
 @pytest.mark.parametrize("how", ["SIGTERM", "shutdown_request"])
 def test_end_within_a_second_with_children(another: Kernel, how: str) -> None:
-    another.run(
-        'new ProcessBuilder("sleep", "99").start();'
-        "Runtime.getRuntime().addShutdownHook(new Thread(() -> { while (true) { } }));"
-    )
+    another.run('new ProcessBuilder("sleep", "99").start();Runtime.getRuntime().addShutdownHook(new Thread(() -> { while (true) { } }));')
     (child,) = psutil.Process(another.process.pid).children()
     another.send("while (true) { }")
     started = time.monotonic()
