@@ -60,6 +60,7 @@ class Context:
         self.queue: deque[Job] = deque()
         self.current: Job | None = None
         self.last_execution_id: str | None = None
+        self.used = False
         self._fresh: str | None = None
         self._on_up: list[Callable[[Death | None], None]] = []
 
@@ -146,7 +147,7 @@ class Context:
 
     def resume(self, job: Job) -> None:
         """Waits on for an execution that a dead host had sent."""
-        self.current, self.last_execution_id = job, job.execution.id
+        self.current, self.last_execution_id, self.used = job, job.execution.id, True
         now = time.monotonic()
         job.execution.sent("", now)
         if self.kernel is None:
@@ -179,7 +180,8 @@ class Context:
         job, self.current = self.current, None
         if job is not None:
             self._emit(job, job.execution.lost(death, time.monotonic()))
-        self._fresh = death.message
+        if self.used:
+            self._fresh = death.message  # nothing is lost with a kernel that nobody has used
         if death.reason == "start_failed":
             # Nobody waiting can be served by trying again at once: each is told why.
             waiting, self.queue = self.queue, deque()
@@ -230,6 +232,7 @@ class Context:
         if not kernel.ready:
             return
         job = self.current = self.queue.popleft()
+        self.used = True
         execution = job.execution
         execution.fresh_kernel, self._fresh = self._fresh, None
         now = time.monotonic()
@@ -289,7 +292,7 @@ class Context:
             for timer in job.timers:
                 timer.cancel()
             job.timers.clear()
-            self.host.done(self, job)
+            self.host.done(job)
 
     # -- stopping --
 
@@ -347,6 +350,8 @@ class Context:
 
     def ask(self, msg_type: str, content: dict[str, Any], answer: Callable[[dict[str, Any] | Exception], None]) -> None:
         """Puts a question (complete, inspect, is_complete) to the kernel, started if need be. `answer` gets the reply's content or an error."""
+
+        self.used = True
 
         def up(death: Death | None) -> None:
             if death is not None:

@@ -41,6 +41,8 @@ from kernelgate.protocol.result import Fold
 log = logging.getLogger(__name__)
 
 MAX_CONTEXTS = 64
+#: How long a session keeps kernels that were started before it was asked for, and that it has not used.
+UNUSED_KERNEL_S = 120.0
 #: Ended executions that may still get late output, and displays that may still be updated.
 _REMEMBERED = 1024
 #: A full disk is tried again this often; meanwhile kernels are not read, so they wait and nothing is lost.
@@ -144,7 +146,8 @@ class SessionHost:
         for kind, fields in execution.message(on, message, now):
             self.output(context, execution, kind, fields)
 
-    def done(self, context: Context, job: Job) -> None:
+    def done(self, job: Job) -> None:
+        """Lets go of an execution that has ended; late output may still come."""
         self.jobs.pop(job.execution.id, None)
         self.spool.remove(job.execution.id)
         self._late[job.execution.id] = job.execution
@@ -239,7 +242,14 @@ class SessionHost:
                     context.kernel.kill(Death("restarted", message="the session was given its environment"))
         for spec in request.fields["warm"]:
             self._default_context(spec).start()
-        request.reply({})
+        self.loop.call_later(UNUSED_KERNEL_S, self._release_unused)
+        self.op_hello(request)
+
+    def _release_unused(self) -> None:
+        """Ends kernels that were started in the pool and that nobody has used: their memory is others'."""
+        for context in self.contexts.values():
+            if context.is_default and context.kernel is not None and not context.used:
+                context.kernel.kill(Death("released", message="the kernel was not used"))
 
     def op_warm(self, request: Request) -> None:
         """Starts a language's default context and runs a cell in it, unseen; answers when the kernel is ready."""

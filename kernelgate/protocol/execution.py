@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Why a kernel is gone. `reason`: exited, signalled, out_of_memory, restarted, start_failed, unresponsive."""
+    """Why a kernel is gone. `reason`: exited, signalled, out_of_memory, restarted, released (never used), start_failed."""
 
     reason: str
     exit_code: int | None = None

@@ -94,8 +94,13 @@ class Cgroups:
             with contextlib.suppress(OSError):
                 parent.rmdir()
 
-    def sessions(self) -> set[str]:
-        return {entry.name for parent in self.hierarchies for entry in parent.iterdir() if entry.is_dir()}
+    def remove_empty(self) -> None:
+        """Groups of sessions without processes; the others refuse to go."""
+        for parent in self.hierarchies:
+            for group in parent.iterdir():
+                if group.is_dir():
+                    with contextlib.suppress(OSError):
+                        group.rmdir()
 
 
 def _make(path: Path) -> bool:

@@ -55,6 +55,7 @@ class Zygote:
         if self._policy.isolated:
             self._filter = seccomp.compile_filter()
             self._cgroups = Cgroups.find(self._policy.cgroup)
+            self._cgroups.remove_empty()  # left by sessions that ended while there was no zygote
             self._own_pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 self._template = build.Template(self._data / "root", self._policy)

@@ -8,6 +8,7 @@ import logging
 import time
 from collections import deque
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from kernelgate import ids, languages
@@ -25,6 +26,17 @@ _SAVE_ACTIVITY_EVERY_S = 10.0
 #: After a failure to make a session for the pool; a machine that cannot make one now may later.
 _POOL_RETRY_S = 5.0
 POOL_LANGUAGE = "python"
+#: A language is warmed in the pool for so long after it was last used.
+_REMEMBER_USE_S = 600.0
+#: Kernels of other languages are warmed only while so much of the machine's memory is free: a JVM nobody asked for must not cost anybody anything.
+_FREE_MEMORY_SHARE = 0.25
+
+
+def _memory_left() -> bool:
+    fields = {
+        name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    }
+    return fields["MemAvailable"] > _FREE_MEMORY_SHARE * fields["MemTotal"]
 
 
 class Keeper:
@@ -36,7 +48,7 @@ class Keeper:
         self.node = Node(settings, self._tasks, self._ended)
         self._live: dict[str, Session] = {}
         self._ready: deque[Session] = deque()
-        self._making = 0
+        self._used: dict[str, float] = {}
         self._wanted = asyncio.Event()
         self._closing = False
         self.counts = {"created": 0, "from_pool": 0, "culled": 0, "lost": 0}
@@ -127,21 +139,47 @@ class Keeper:
     async def _fill_pool(self) -> None:
         """Keeps the pool as full as it should be: one at a time, so that refilling leaves a core to those who work."""
         while True:
-            if self._closing or len(self._ready) >= self.settings.sessions.pool_size:
-                self._wanted.clear()
-                await self._wanted.wait()
-                continue
             try:
-                session = await self._make("ready")
-                try:
-                    with contextlib.suppress(KernelgateError):
-                        language = languages.resolve(POOL_LANGUAGE, self.node.python["prefix"])
-                        await session.link.request("warm", spec=self.node.spec(language))
-                finally:
-                    self._ready.append(session)
+                if not self._closing and await self._fill_one():
+                    continue
             except (KernelgateError, TimeoutError) as exc:
                 log.warning("no session could be made ready: %s", exc)
                 await asyncio.sleep(_POOL_RETRY_S)
+                continue
+            self._wanted.clear()
+            await self._wanted.wait()
+
+    async def _fill_one(self) -> bool:
+        """Makes one session ready, or starts in a ready one a kernel that it lacks. Whether there was anything to do."""
+        if len(self._ready) < self.settings.sessions.pool_size:
+            session = await self._make("ready")
+            try:
+                await self._warm_next(session)
+            finally:
+                self._ready.append(session)
+            return True
+        for session in list(self._ready):
+            if await self._warm_next(session):
+                return True
+        return False
+
+    async def _warm_next(self, session: Session) -> bool:
+        """Starts the next kernel that a ready session lacks: Python's, and those of the languages that callers use these days. Whether one was lacking."""
+        since = time.monotonic() - _REMEMBER_USE_S
+        wanted = [POOL_LANGUAGE, *(name for name, used_at in self._used.items() if used_at > since and _memory_left())]
+        for name in wanted:
+            if name not in session.warm:
+                session.warm.add(name)  # one that cannot be started now is not tried again: the caller will hear why
+                with contextlib.suppress(KernelgateError):
+                    await session.link.request("warm", spec=self.node.spec(languages.resolve(name, self.node.python["prefix"])))
+                return True
+        return False
+
+    def note_use(self, language: str) -> None:
+        """A caller used this language: sessions made ready from now on have its kernel warm too, for as long as it is used."""
+        if language not in self._used:
+            self._wanted.set()
+        self._used[language] = time.monotonic()
 
     async def create(
         self,
@@ -154,19 +192,21 @@ class Keeper:
         warm: list[languages.Language],
     ) -> dict[str, Any]:
         """A session for a caller, from the pool where one is ready. Raises CapacityExceeded, SandboxUnavailable."""
-        session = None
+        session, hello = None, {}
         while session is None and self._ready:
             ready = self._ready.popleft()
             self._wanted.set()
+            # From here on it is somebody's: a gateway that dies now must not give it, with this environment in it, to somebody else.
+            self.registry.save(replace(ready.row, state="starting"))
             try:
-                await self._configure(ready, env, warm)
+                hello = await self._configure(ready, env, warm)
                 session = ready
                 self.counts["from_pool"] += 1
             except HostUnavailable:
                 await self._unmake(ready.row)  # it died while it waited; nobody's loss
         if session is None:
             session = await self._make("starting")
-            await self._configure(session, env, warm)
+            hello = await self._configure(session, env, warm)
         now = time.time()
         session.row = replace(
             session.row,
@@ -182,11 +222,15 @@ class Keeper:
         self.registry.save(session.row)
         self._live[session.id] = session
         self.counts["created"] += 1
-        return await self.describe(session)
+        return self._described(session, hello)
 
-    async def _configure(self, session: Session, env: dict[str, str], warm: list[languages.Language]) -> None:
-        if env or warm:
-            await session.link.request("configure", env=env, warm=[self.node.spec(language) for language in warm])
+    async def _configure(self, session: Session, env: dict[str, str], warm: list[languages.Language]) -> dict[str, Any]:
+        """Makes a session its caller's; what its host says of it."""
+        for language in warm:
+            self.note_use(language.name)
+        header, _ = await session.link.request("configure", env=env, warm=[self.node.spec(language) for language in warm])
+        hello: dict[str, Any] = header["ok"]
+        return hello
 
     # -- finding --
 
@@ -212,7 +256,9 @@ class Keeper:
 
     async def describe(self, session: Session) -> dict[str, Any]:
         header, _ = await session.link.request("hello")
-        hello = header["ok"]
+        return self._described(session, header["ok"])
+
+    def _described(self, session: Session, hello: dict[str, Any]) -> dict[str, Any]:
         return describe(
             session.row, cwd=session.cwd, expires_at=session.expires_at(), last_activity_at=session.last_activity_at, hello=hello
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kernelgate.link.client import Link
@@ -13,13 +13,14 @@ from kernelgate.sessions.registry import Row
 
 @dataclass
 class Session:
-    """`busy` counts requests under way: a session is not idle while one waits or streams."""
+    """`busy` counts requests under way: a session is not idle while one waits or streams. `warm` names the languages whose kernels were started in the pool."""
 
     row: Row
     link: Link
     cwd: str
     last_activity_at: float
     busy: int = 0
+    warm: set[str] = field(default_factory=set)
 
     @property
     def id(self) -> str:

@@ -126,7 +126,7 @@ class Timeout(msgspec.Struct, kw_only=True):
 
 
 class Death(msgspec.Struct, kw_only=True):
-    reason: Literal["exited", "signalled", "out_of_memory", "restarted", "start_failed"]
+    reason: Literal["exited", "signalled", "out_of_memory", "restarted", "released", "start_failed"]
     exit_code: int | None
     signal: str | None
     message: str

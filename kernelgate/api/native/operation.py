@@ -53,6 +53,9 @@ def target(services: Services, name: str | None, context: str | None) -> dict[st
 
 def execution(services: Services, body: model.Execute, request_id: str) -> dict[str, Any]:
     """The fields of a host's `execute`, but for `mode` and `after`."""
+    chosen = target(services, body.language, body.context)
+    if "spec" in chosen:
+        services.keeper.note_use(chosen["spec"]["language"])
     limits = services.settings.executions
     if body.timeout_s is UNSET:
         timeout_s: float | None = limits.timeout_s if limits.max_timeout_s is None else min(limits.timeout_s, limits.max_timeout_s)
@@ -70,7 +73,7 @@ def execution(services: Services, body: model.Execute, request_id: str) -> dict[
                 code="limit_too_high",
             )
     return {
-        **target(services, body.language, body.context),
+        **chosen,
         "execution_id": body.id or ids.new_execution_id(), "code": body.code, "timeout_s": timeout_s, "env": model.checked_env(body.env), "allow_stdin": body.allow_stdin, "ansi": body.ansi,
         "limits": {
             "output_bytes": limits.max_output_bytes if wanted["output_bytes"] is None else wanted["output_bytes"],
