@@ -144,4 +144,6 @@ def test_a_language_that_is_not_installed_says_how_to_get_it(tight_api, tight_se
 
 def test_sessions_see_the_python_that_the_settings_name(tight_api, tight_session, other_python):
     assert tight_api.run(tight_session, "import sys; sys.prefix")["text"] == repr(str(other_python.parent.parent))
-    assert tight_api.run(tight_session, "import subprocess; subprocess.check_output(['python', '-c', 'import sys; print(sys.prefix)'], text=True)")["text"] == repr(f"{other_python.parent.parent}\n")
+    assert tight_api.run(
+        tight_session, "import subprocess; subprocess.check_output(['python', '-c', 'import sys; print(sys.prefix)'], text=True)"
+    )["text"] == repr(f"{other_python.parent.parent}\n")

@@ -26,16 +26,39 @@ def outs(result):
 
 
 def test_a_result_has_every_field(api, own):
-    response = api.http.post(f"/v1/sessions/{own}/executions", json={"code": "import sys; print('out'); print('err', file=sys.stderr); 6 * 7", "id": "mine:1"}, headers={"X-Request-Id": "asked-1"})
+    response = api.http.post(
+        f"/v1/sessions/{own}/executions",
+        json={"code": "import sys; print('out'); print('err', file=sys.stderr); 6 * 7", "id": "mine:1"},
+        headers={"X-Request-Id": "asked-1"},
+    )
     result = response.json()
     assert response.headers["Location"] == f"/v1/sessions/{own}/executions/mine:1"
     assert response.headers["X-Request-Id"] == "asked-1"
     assert result.keys() == FIELDS
-    assert (result["id"], result["request_id"], result["session_id"], result["context_id"], result["language"]) == ("mine:1", "asked-1", own, "python", "python")
-    assert (result["state"], result["status"], result["success"], result["execution_count"], result["queue_position"]) == ("done", "ok", True, 1, None)
+    assert (result["id"], result["request_id"], result["session_id"], result["context_id"], result["language"]) == (
+        "mine:1",
+        "asked-1",
+        own,
+        "python",
+        "python",
+    )
+    assert (result["state"], result["status"], result["success"], result["execution_count"], result["queue_position"]) == (
+        "done",
+        "ok",
+        True,
+        1,
+        None,
+    )
     assert result["logs"] == {"stdout": ["out\n"], "stderr": ["err\n"]}
     assert result["results"] == [{"is_main_result": True, "text": "42"}]
-    assert (result["text"], result["error"], result["truncated"], result["timeout"], result["death"], result["fresh_kernel"]) == ("42", None, None, None, None, None)
+    assert (result["text"], result["error"], result["truncated"], result["timeout"], result["death"], result["fresh_kernel"]) == (
+        "42",
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
     assert 0 < result["execution_time"] < 30
     assert result["created_at"] <= result["started_at"] <= result["ended_at"]
     assert api.call("GET", f"/v1/sessions/{own}/executions/mine:1") == result
@@ -82,8 +105,23 @@ def test_an_item_per_display_and_the_last_expression(api, session):
     )
     items = result["results"]
     assert [item["is_main_result"] for item in items] == [False] * 8 + [True]
-    assert [next(name for name in item if name not in ("is_main_result", "text", "metadata")) for item in items[:8]] == ["html", "markdown", "latex", "json", "svg", "javascript", "extra", "png"]
-    assert (items[0]["html"], items[1]["markdown"], items[2]["latex"], items[3]["json"], items[5]["javascript"]) == ("<b>h</b>", "*m*", "$l$", {"j": [1, None]}, "1")
+    assert [next(name for name in item if name not in ("is_main_result", "text", "metadata")) for item in items[:8]] == [
+        "html",
+        "markdown",
+        "latex",
+        "json",
+        "svg",
+        "javascript",
+        "extra",
+        "png",
+    ]
+    assert (items[0]["html"], items[1]["markdown"], items[2]["latex"], items[3]["json"], items[5]["javascript"]) == (
+        "<b>h</b>",
+        "*m*",
+        "$l$",
+        {"j": [1, None]},
+        "1",
+    )
     assert items[6]["extra"] == {"application/x-own": "o"}
     assert (items[7]["jpeg"], items[7]["pdf"], items[7]["metadata"]) == ("aGk=", "aGk=", {"image/png": {"width": 5}})
     assert (items[8]["text"], result["text"]) == ("'last'", "'last'")
@@ -125,7 +163,9 @@ def test_text_is_the_main_result_or_the_first_or_all_of_stdout(api, session):
 def test_carriage_returns_and_clearing(api, session):
     result = api.run(session, "for i in range(0, 101, 10): print(f'\\r{i:3}% done', end='', flush=True)\nprint('\\rready')")
     assert outs(result) == "readydone\n"
-    result = api.run(session, "from IPython.display import clear_output\nfor i in range(3):\n    print(i); clear_output(wait=True)\nprint('end')")
+    result = api.run(
+        session, "from IPython.display import clear_output\nfor i in range(3):\n    print(i); clear_output(wait=True)\nprint('end')"
+    )
     assert outs(result) == "end\n"
     assert outs(api.run(session, "print('kept'); clear_output(wait=True)")) == "kept\n"
     result = api.run(session, "print('gone'); display(1); clear_output(); display(2)")
@@ -182,7 +222,10 @@ def test_env_is_not_in_the_source_nor_in_the_history(api, own):
     assert "s3cret" not in json.dumps(seen)
     assert seen[0]["code"] == "In[-1]"
     assert next(event for event in seen if event["type"] == "result")["result"]["text"] == "'In[-1]'"
-    assert "s3cret" not in api.run(own, "import pathlib; [p.read_bytes() for p in pathlib.Path('/workspace').rglob('*') if p.is_file()]")["text"]
+    assert (
+        "s3cret"
+        not in api.run(own, "import pathlib; [p.read_bytes() for p in pathlib.Path('/workspace').rglob('*') if p.is_file()]")["text"]
+    )
 
 
 # -- ids --
@@ -206,7 +249,10 @@ def test_the_same_id_for_something_else_is_a_conflict(api, own):
         for headers in ({}, {"Accept": "application/x-ndjson"}):
             error = api.call("POST", f"/v1/sessions/{own}/executions", 409, json={"id": "taken", **body}, headers=headers)["error"]
             assert error["code"] == "execution_conflict"
-    assert api.call("POST", f"/v1/sessions/{own}/executions?wait=false", 409, json={"id": "taken", "code": "2"})["error"]["code"] == "execution_conflict"
+    assert (
+        api.call("POST", f"/v1/sessions/{own}/executions?wait=false", 409, json={"id": "taken", "code": "2"})["error"]["code"]
+        == "execution_conflict"
+    )
 
 
 def test_an_id_posted_many_times_at_once_runs_once(api, server, own):
@@ -302,7 +348,10 @@ def test_an_unknown_execution_is_404(api, session):
 
 
 def test_not_waiting_is_202_and_can_be_waited_for_later(api, own):
-    response = api.http.post(f"/v1/sessions/{own}/executions?wait=false", json={"code": "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\n'done'"})
+    response = api.http.post(
+        f"/v1/sessions/{own}/executions?wait=false",
+        json={"code": "import os, time\nwhile not os.path.exists('go'): time.sleep(0.01)\n'done'"},
+    )
     begun = response.json()
     assert response.status_code == 202
     assert begun["state"] in ("queued", "running")

@@ -30,7 +30,12 @@ def test_a_new_session_says_all_about_itself(api):
     assert seconds(made["expires_at"]) - seconds(made["last_activity_at"]) == pytest.approx(600, abs=0.01)
     assert "teal" not in response.text
     found = api.call("GET", f"/v1/sessions/{made['id']}")
-    assert {**found, "contexts": [], "last_activity_at": 0, "expires_at": 0} == {**made, "contexts": [], "last_activity_at": 0, "expires_at": 0}
+    assert {**found, "contexts": [], "last_activity_at": 0, "expires_at": 0} == {
+        **made,
+        "contexts": [],
+        "last_activity_at": 0,
+        "expires_at": 0,
+    }
     api.delete(made["id"])
 
 
@@ -84,7 +89,9 @@ def test_listing_by_label_state_and_page(server):
         # A page is a place in time: what is deleted meanwhile is left out, nothing is shown twice.
         first = api.call("GET", "/v1/sessions?limit=2")
         api.delete(made[1])
-        assert [one["id"] for one in api.call("GET", "/v1/sessions", params={"limit": 10, "page_token": first["next_page_token"]})["sessions"]] == made[2:]
+        assert [
+            one["id"] for one in api.call("GET", "/v1/sessions", params={"limit": 10, "page_token": first["next_page_token"]})["sessions"]
+        ] == made[2:]
         for session in (made[0], *made[2:]):
             api.delete(session)
         assert api.call("GET", "/v1/sessions")["sessions"] == []
@@ -143,7 +150,9 @@ def test_deleting_ends_what_runs_and_answers_who_waits(api, server):
 
     def wait():
         with server.api() as other:
-            answers.append(other.http.post(f"/v1/sessions/{session}/executions", json={"code": "import time; time.sleep(100)", "id": "sleeper"}))
+            answers.append(
+                other.http.post(f"/v1/sessions/{session}/executions", json={"code": "import time; time.sleep(100)", "id": "sleeper"})
+            )
 
     waiter = threading.Thread(target=wait)
     waiter.start()
@@ -153,7 +162,10 @@ def test_deleting_ends_what_runs_and_answers_who_waits(api, server):
     assert not waiter.is_alive()
     # Whoever gets there first answers: the host with the kernel's death, or the gateway with the session's.
     (answer,) = answers
-    assert (answer.status_code, answer.json().get("status") or answer.json()["error"]["code"]) in [(200, "kernel_died"), (410, "session_closed")]
+    assert (answer.status_code, answer.json().get("status") or answer.json()["error"]["code"]) in [
+        (200, "kernel_died"),
+        (410, "session_closed"),
+    ]
 
 
 def test_sessions_share_nothing_and_run_at_once(api, own):

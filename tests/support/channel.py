@@ -20,6 +20,7 @@ class Channel:
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._got: list[dict[str, Any]] = []
+        self._over = False
         url = f"{server.url.replace('http', 'ws', 1)}/v1/sessions/{session}/channel"
         token = server.token if token is None else token
         request = HTTPRequest(
@@ -46,7 +47,7 @@ class Channel:
     def close(self) -> None:
         async def closed() -> None:
             self._socket.close()
-            while await self._socket.read_message() is not None:
+            while not self._over and await self._socket.read_message() is not None:
                 pass
             pending = asyncio.all_tasks() - {asyncio.current_task()}
             for task in pending:
@@ -78,6 +79,7 @@ class Channel:
                 return await self._socket.read_message()
 
         text = self._loop.run_until_complete(read())
+        self._over = text is None
         assert text is not None, f"the socket was closed: {self._socket.close_code} {self._socket.close_reason}"
         message: dict[str, Any] = json.loads(text)
         return message
@@ -107,10 +109,12 @@ class Channel:
         return error
 
     def event(self, id: str, kind: str) -> dict[str, Any]:
-        """The next event of this type that came for this id; those before it are dropped."""
+        """The next event of this type that came for this id; what came before it (the reply, too) is dropped."""
         while True:
-            event: dict[str, Any] = self.answer(id)["event"]
-            if event["type"] == kind:
+            message = self.answer(id)
+            assert "error" not in message, message
+            if message.get("event", {}).get("type") == kind:
+                event: dict[str, Any] = message["event"]
                 return event
 
     def close_code(self) -> int | None:
@@ -122,4 +126,5 @@ class Channel:
                     pass
 
         self._loop.run_until_complete(read())
+        self._over = True
         return self._socket.close_code
