@@ -809,7 +809,8 @@ class KernelApp(IPKernelApp):
         for number in (signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         self.install_signals()
-        os.register_at_fork(after_in_child=self._in_forked_child)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._in_forked_child)
 
     def install_signals(self) -> None:
         """Set our handlers (again); does nothing outside the main thread, as in a subshell."""
@@ -827,12 +828,20 @@ class KernelApp(IPKernelApp):
             # Wakes the main thread's loop, where the Python handler of the signal then runs.
             self.kernel.io_loop.add_callback(_ignore)
 
+    def _before_fork(self) -> None:
+        # Until the child has its own handlers a signal to it would be written to our wakeup descriptor, and a pool that ends its workers would end the kernel.
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+    def _after_fork(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
     def _in_forked_child(self) -> None:
         """A fork made by a cell is an ordinary process: it must not answer for the kernel."""
         KernelStream.forked = True
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         self.session.pid = os.getpid()
 
     def serve(self) -> int:

@@ -578,6 +578,15 @@ def test_multiprocessing(kernel: Kernel) -> None:
     assert sorted(cell.stdout.splitlines()) == ["[0, 1, 4]", "child 0", "child 1", "child 2"]
 
 
+def test_children_that_are_ended_at_once_do_not_end_the_kernel(kernel: Kernel) -> None:
+    cell = kernel.run(
+        "import multiprocessing, time\nfork = multiprocessing.get_context('fork')\n"
+        "for _ in range(40):\n    p = fork.Process(target=time.sleep, args=(60,)); p.start(); p.terminate(); p.join()\n"
+        "p.exitcode"
+    )
+    assert cell.result["text/plain"] == str(-signal.SIGTERM)
+
+
 def test_display_from_a_forked_child(kernel: Kernel) -> None:
     cell = kernel.run(
         "import multiprocessing\np = multiprocessing.get_context('fork').Process(target=lambda: display('c')); p.start(); p.join()"
