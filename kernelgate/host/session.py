@@ -252,11 +252,17 @@ class SessionHost:
                 context.kernel.kill(Death("released", message="the kernel was not used"))
 
     def op_warm(self, request: Request) -> None:
-        """Starts a language's default context and runs a cell in it, unseen; answers when the kernel is ready."""
-        context = self._default_context(request.fields["spec"])
+        """Starts a language's default context and runs a cell in it that nobody sees; answers when the kernel is ready for the first of its caller."""
+        spec = request.fields["spec"]
+        context = self._default_context(spec)
 
         def up(death: Death | None) -> None:
-            request.fail(KernelStartFailed(death.message)) if death else request.reply({})
+            if death is not None:
+                request.fail(KernelStartFailed(death.message))
+                return
+            assert context.kernel is not None
+            content = {"code": spec["warm_code"], "silent": True, "store_history": False, "user_expressions": {}, "allow_stdin": False, "stop_on_error": False}
+            context.kernel.ask("execute_request", content, lambda _: request.reply({}))
 
         context.start(up)
 

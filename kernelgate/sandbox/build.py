@@ -13,7 +13,7 @@ from kernelgate.sandbox.policy import DEVICES, SYSTEM_DIRS, SYSTEM_FILES, Policy
 
 _RO = sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV
 #: Mount points of the session's own parts, in the template.
-_OWN = ("proc", "tmp", "workspace", "run", "dev/shm", "dev/pts", "home", "var/lib", "var/cache", "etc")
+_OWN = ("proc", "tmp", "workspace", "run", "dev/shm", "dev/pts", "home", "var/lib", "var/cache", "etc", "sys/fs/cgroup/memory")
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ class Template:
             Path(inside).touch()
             sc.bind(path, inside, _RO)
 
-    def enter(self, place: Place, program: bytes) -> None:
+    def enter(self, place: Place, program: bytes, memory_group: tuple[Path, str] | None) -> None:
         """Puts the calling process, the first of its PID namespace, into a sandbox of its own. Raises OSError with the step that failed.
+
+        `memory_group` is the session's own control group and where programs look for it: Java and Node size their heaps by it.
 
         Order matters: mounts while the old root is there, the root, then rights, then the filter, which forbids all of the former.
         """
@@ -93,6 +95,8 @@ class Template:
         sc.mount("devpts", f"{root}/dev/pts", "devpts", sc.MS_NOSUID | sc.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
         # hidepid: the session's code sees its own processes, not init and the host.
         sc.mount("proc", f"{root}/proc", "proc", plain | sc.MS_NOEXEC, "hidepid=2")
+        if memory_group is not None:
+            sc.bind(str(memory_group[0]), root + memory_group[1], _RO | sc.MS_NOEXEC)
         self._own_files(place)
         for path, fd in kept:
             inside = root + path

@@ -64,6 +64,15 @@ class Cgroups:
                 return os.open(parent / session_id / name, os.O_RDONLY | os.O_CLOEXEC), b"oom_kill"
         return None, b""
 
+    def memory_group(self, session_id: str) -> tuple[Path, str] | None:
+        """The group that limits the session's memory, and the path under which programs expect to find it."""
+        for parent in self.hierarchies:
+            if self.version == 2:
+                return parent / session_id, "/sys/fs/cgroup"
+            if parent.parent.name == "memory":
+                return parent / session_id, "/sys/fs/cgroup/memory"
+        return None
+
     def kill(self, session_id: str) -> None:
         """Whatever is left in the session's groups."""
         for parent in self.hierarchies:

@@ -247,7 +247,7 @@ class Zygote:
             self._cgroups.join(place.session_id)
             oom_fd, oom_key = self._cgroups.open_oom_events(place.session_id)
             os.close(self._own_pidns)
-            self._template.enter(place, self._filter)
+            self._template.enter(place, self._filter, self._cgroups.memory_group(place.session_id))
             init = Init(
                 config,
                 listener,

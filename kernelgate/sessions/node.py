@@ -267,8 +267,14 @@ class Node:
             self.python["executable"] if part in ("python", "python3") and place == 0 else part for place, part in enumerate(language.argv)
         ]
         ours = language.spec.get("metadata", {}).get("kernelgate", {})
+        limit = self.policy.limits.memory_bytes
+        by_limit = (
+            {}
+            if limit is None
+            else {name: value.replace("{memory_bytes}", str(limit)) for name, value in ours.get("limits_env", {}).items()}
+        )
         return {
-            "language": language.name, "argv": argv, "env": dict(language.env), "interrupt_mode": language.interrupt_mode, "transport": language.transport,
+            "language": language.name, "argv": argv, "env": {**language.env, **by_limit}, "interrupt_mode": language.interrupt_mode, "transport": language.transport,
             "fork": language.fork, "resource_dir": str(language.resource_dir or ""), "serial_shell": ours.get("serial_shell", True),
         }  # fmt: skip
 

@@ -72,7 +72,7 @@ def test_its_own_places_can_be_written(look, path):
 
 def test_nothing_of_the_machine_shows(look, server):
     shown = look(
-        "import os; print(json.dumps({p: os.path.exists(p) for p in ('/root/.ssh', '/etc/shadow', '/etc/machine-id', '/sys', '/boot', '/srv', '/mnt', '/opt')}))"
+        "import os; print(json.dumps({p: os.path.exists(p) for p in ('/root/.ssh', '/etc/shadow', '/etc/machine-id', '/sys/class', '/sys/kernel', '/sys/fs/cgroup/cpu', '/boot', '/srv', '/mnt', '/opt')}))"
     )
     assert {path for path, there in shown.items() if there} == set()
     data = str(server.data_dir)
@@ -218,6 +218,22 @@ def test_memory_over_the_limit_ends_the_kernel_and_says_so(tmp_path):
         after = api.run(session, "6 * 7")
         assert after["text"] == "42"
         assert "memory" in after["fresh_kernel"]
+    assert server.leftovers() == []
+
+
+@pytest.mark.java
+@pytest.mark.javascript
+def test_runtimes_size_themselves_by_the_sessions_memory(tmp_path):
+    """Java and Node take the limit for the machine's memory, so that a full heap is an error of the code and not the end of the kernel."""
+    with Server(tmp_path / "data", "sessions.pool_size=1", f"sandbox.memory_bytes={1024**3}") as server, server.api() as api:
+        session = api.create()
+        assert int(api.run(session, "Runtime.getRuntime().maxMemory()", language="java")["text"]) < 1024**3
+        filled = api.run(session, "var all = new java.util.ArrayList<byte[]>(); while (true) all.add(new byte[10_000_000]);", language="java")
+        assert filled["error"]["name"] == "OutOfMemoryError"
+        assert api.run(session, "all = null; 6 * 7", language="java")["text"] == "42"
+        assert "NOTE" not in "".join(api.run(session, 'new ProcessBuilder("java", "-version").inheritIO().start().waitFor()', language="java")["logs"]["stderr"])
+        if api.call("GET", "/health")["sandbox"]["cgroup_version"] == 1:
+            assert float(api.run(session, "require('v8').getHeapStatistics().heap_size_limit", language="javascript")["text"]) < 1024**3
     assert server.leftovers() == []
 
 

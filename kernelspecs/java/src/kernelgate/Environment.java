@@ -32,6 +32,12 @@ final class Environment {
         }
     }
 
+    /** Takes away what only told this JVM how much memory there is: a java started by a cell would speak of it on its stderr. */
+    void forgetLimits() {
+        String options = System.getenv("JDK_JAVA_OPTIONS");
+        if (options != null && options.startsWith("-XX:MaxRAM=")) put("JDK_JAVA_OPTIONS", null);
+    }
+
     void set(Map<String, String> wanted) {
         wanted.forEach((name, text) -> {
             // No process can be given such a variable.

@@ -62,6 +62,7 @@ public final class Main {
         });
         Runtime.getRuntime().addShutdownHook(new Thread(Main::leave, "kernelgate-exit"));
         outbox.publish("{}", "status", Map.of(), Map.of("execution_state", "starting"));
+        ENVIRONMENT.forgetLimits();
         Reserve.watch();
         start("start", Main::startEngine);
         Thread shell = start("shell", Main::serveShell);
