@@ -275,7 +275,7 @@ class Node:
         )
         return {
             "language": language.name, "argv": argv, "env": {**language.env, **by_limit}, "interrupt_mode": language.interrupt_mode, "transport": language.transport,
-            "fork": language.fork, "resource_dir": str(language.resource_dir or ""), "serial_shell": ours.get("serial_shell", True),
+            "fork": language.fork, "warm_code": language.probe_code, "resource_dir": str(language.resource_dir or ""), "serial_shell": ours.get("serial_shell", True),
         }  # fmt: skip
 
     async def _stop_zygote(self) -> None:
