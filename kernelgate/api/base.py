@@ -162,6 +162,10 @@ class BaseHandler(Guarded, web.RequestHandler):
         self._gone: list[Callable[[], None]] = []
         self.client_gone = False
 
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        # A part of the path that is not UTF-8 names nothing; Tornado would answer it before reading the request.
+        return value.decode("utf-8", "replace") if name is None else super().decode_argument(value, name)
+
     def set_default_headers(self) -> None:
         self.set_header("Server", "kernelgate")
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -170,6 +174,21 @@ class BaseHandler(Guarded, web.RequestHandler):
     async def prepare(self) -> None:
         self.request_id = self.take_request_id()
         self.set_header("X-Request-Id", self.request_id)
+        try:
+            self.admit()
+        except (KernelgateError, web.HTTPError) as exc:
+            self._refuse(exc)
+        limit = self.services.settings.server.max_body_bytes
+        length = self.request.headers.get("Content-Length") or "0"
+        if not (length.isascii() and length.isdigit() and len(length) <= 18):
+            raise InvalidRequest("Content-Length: a number of bytes is expected")
+        if int(length) > limit:
+            self._left_out = 1
+            if int(length) > _READ_AWAY_BYTES:
+                raise BodyTooLarge(self._too_large())
+
+    def admit(self) -> None:
+        """Raises where this request may not be made at all."""
         self.check_host()
         self.check_origin_allowed()
         self._allow_origin()
@@ -177,12 +196,15 @@ class BaseHandler(Guarded, web.RequestHandler):
             self.token = self.authenticate()
         if self.services.draining:
             raise Draining("this server is stopping; try again in a moment")
-        limit = self.services.settings.server.max_body_bytes
-        length = int(self.request.headers.get("Content-Length") or 0)
-        if length > limit:
-            self._left_out = 1
-            if length > _READ_AWAY_BYTES:
-                raise BodyTooLarge(self._too_large())
+
+    def _refuse(self, reason: Exception) -> None:
+        """Answers so, but only when the body has been read and thrown away: who is still sending reads no answer, and Tornado closes a connection whose request it did not read to the end."""
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise reason
+
+        self._left_out = 1
+        setattr(self, str(self.request.method).lower(), refuse)
 
     def _too_large(self) -> str:
         return f"the body may have {self.services.settings.server.max_body_bytes} bytes (server.max_body_bytes); send less, or put large data into a file"
@@ -306,6 +328,6 @@ def _plain(text: str) -> str:
 class NotFoundHandler(BaseHandler):
     """Paths that do not exist answer in the same shape, and only to those with a token."""
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    def admit(self) -> None:
+        super().admit()
         raise web.HTTPError(404)

@@ -125,7 +125,7 @@ def test_wrong_messages_are_told_and_the_socket_lives_on(server, session):
             '{"id": "a b", "op": "ping"}',
             "[" * 100_000,
             '{"id": "1", "timeout_s": NaN}',
-            b"\xff\xfe",
+            '{"id": "1", "op": "\\ud800"}',
         ):
             channel.send_text(text)
             answer = channel.receive()

@@ -78,14 +78,15 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         """The server is stopping: closes with 1012 (service restart), on which clients come back. What was asked runs on, and is found again by its id."""
         self.close(1012, "the server is restarting; connect again")
 
-    def on_message(self, message: str | bytes) -> None:
+    async def on_message(self, message: str | bytes) -> None:
+        """The next message is read when this one has been taken: a caller who only sends is held back by its own socket."""
         try:
             request = msgspec.json.decode(message)  # stricter than json.loads: no NaN, no half surrogates
             if not isinstance(request, dict) or not isinstance(request.get("id"), str) or not ids.is_caller_id(request["id"]):
                 raise InvalidRequest("a message is a JSON object with an `id` of 1 to 128 characters of A-Za-z0-9_.:-")
         except (ValueError, RecursionError, InvalidRequest) as exc:
             error = exc if isinstance(exc, InvalidRequest) else InvalidRequest(f"the message is not JSON: {exc}", code="invalid_json")
-            self._tasks.start(self._send({"id": None, **error_body(error.code, error.detail, self.request_id)}), "channel:error")
+            await self._fail(None, error)
             return
         key = request.pop("id")
         if key in self._requests or len(self._requests) >= _MAX_REQUESTS:
@@ -94,10 +95,19 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
                 if key in self._requests
                 else f"{_MAX_REQUESTS} requests are under way on this socket"
             )
-            self._tasks.start(self._send({"id": key, **error_body(Conflict.code, reason, self.request_id)}), "channel:error")
+            await self._fail(key, Conflict(reason))
             return
         task = self._requests[key] = self._tasks.start(self._serve(key, request), f"channel:{key}")
-        task.add_done_callback(lambda _: self._requests.pop(key, None))
+        task.add_done_callback(lambda _: self._free(key, task))
+
+    def _free(self, key: str, task: asyncio.Task[Any] | None) -> None:
+        """Its caller may use the id again: from the last message on, not from when that has been taken."""
+        if self._requests.get(key) is task:
+            del self._requests[key]
+
+    async def _fail(self, key: str | None, error: KernelgateError) -> None:
+        with contextlib.suppress(websocket.WebSocketClosedError):
+            await self._send({"id": key, **error_body(error.code, error.detail, self.request_id, error.details)})
 
     async def _send(self, message: dict[str, Any]) -> None:
         await self._write(json.dumps(message, separators=(",", ":")).encode())
@@ -125,20 +135,24 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         except websocket.WebSocketClosedError:
             return
         except KernelgateError as exc:
-            with contextlib.suppress(websocket.WebSocketClosedError):
-                await self._send({"id": key, **error_body(exc.code, exc.detail, self.request_id, exc.details)})
+            self._free(key, asyncio.current_task())
+            await self._fail(key, exc)
 
-    async def _reply(self, key: str, value: Any) -> None:
+    async def _reply(self, key: str, value: Any, *, last: bool = True) -> None:
+        if last:
+            self._free(key, asyncio.current_task())
         await self._send({"id": key, "reply": value})
 
     async def _reply_bytes(self, key: str, value: bytes) -> None:
         await self._write(b'{"id":' + json.dumps(key).encode() + b',"reply":' + value + b"}")
 
-    async def _events(self, key: str, events: AsyncGenerator[list[bytes], None]) -> None:
+    async def _events(self, key: str, events: AsyncGenerator[list[bytes], None], *, until_end: bool = True) -> None:
         start = b'{"id":' + json.dumps(key).encode() + b',"event":'
         async with contextlib.aclosing(events) as source:
             async for lines in source:
                 for line in lines:
+                    if until_end and b'","type":"end",' in line[:250]:
+                        self._free(key, asyncio.current_task())
                     await self._write(start + line[:-1] + b"}")
 
     # -- operations --
@@ -155,7 +169,7 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         try:
             accepted = await operation.result(self.services, self._session, "execute", mode="accept", after=0, **fields)
             await self._reply_bytes(key, accepted)
-            await self._events(key, operation.events(self.services, self._session, "attach", execution_id=fields["execution_id"]))
+            await self._events(key, operation.events(self.services, self._session, "attach", counted=True, execution_id=fields["execution_id"]))
         except (websocket.WebSocketClosedError, asyncio.CancelledError):
             if body.on_disconnect == "interrupt":
                 self.services.tasks.start(
@@ -173,8 +187,9 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
 
     async def op_subscribe(self, key: str, request: dict[str, Any]) -> None:
         assert self._session is not None
-        await self._reply(key, {})
-        await self._events(key, operation.events(self.services, self._session, "events", after=_after(request)))
+        after = _after(request)
+        await self._reply(key, {}, last=False)
+        await self._events(key, operation.events(self.services, self._session, "events", after=after), until_end=False)
 
     async def op_detach(self, key: str, request: dict[str, Any]) -> None:
         task = self._requests.get(_text(request, "of"))
@@ -184,9 +199,9 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
 
     async def op_cancel(self, key: str, request: dict[str, Any]) -> None:
         assert self._session is not None
-        await self._reply_bytes(
-            key, await operation.result(self.services, self._session, "cancel", execution_id=_text(request, "execution_id"))
-        )
+        body = await operation.result(self.services, self._session, "cancel", execution_id=_text(request, "execution_id"))
+        self._free(key, asyncio.current_task())
+        await self._reply_bytes(key, body)
 
     async def op_stdin(self, key: str, request: dict[str, Any]) -> None:
         assert self._session is not None
@@ -196,7 +211,8 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
 
     async def op_interrupt(self, key: str, request: dict[str, Any]) -> None:
         assert self._session is not None
-        await self._reply(key, await operation.ask(self.services, self._session, "interrupt", context=request.get("context")))
+        context = _text(request, "context") if request.get("context") is not None else None
+        await self._reply(key, await operation.ask(self.services, self._session, "interrupt", context=context))
 
     async def op_restart(self, key: str, request: dict[str, Any]) -> None:
         assert self._session is not None

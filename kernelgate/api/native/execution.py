@@ -131,7 +131,7 @@ class ExecutionsHandler(StreamingHandler):
         kind = self.wanted_stream()
         with session:
             if kind is not None:
-                if await self.stream(kind, operation.events(self.services, session, "execute", **fields), accepted=False):
+                if await self.stream(kind, operation.events(self.services, session, "execute", counted=True, **fields), accepted=False):
                     return
             elif self.get_query_argument("wait", "true") == "false":
                 self.send_bytes(await operation.result(self.services, session, "execute", mode="accept", after=0, **fields), 202)

@@ -40,7 +40,7 @@ def target(services: Services, name: str | None, context: str | None) -> dict[st
     if name is not None and context is not None:
         raise InvalidRequest("give a language or a context, not both: a context has its language", code="language_and_context")
     if context is None:
-        return {"context": None, "spec": services.keeper.node.spec(language(services, name or DEFAULT_LANGUAGE))}
+        return {"context": None, "spec": services.keeper.node.spec(language(services, DEFAULT_LANGUAGE if name is None else name))}
     if not context:
         raise InvalidRequest("context: must not be empty")
     # A default context is named like its language, and made on first use.
@@ -123,8 +123,11 @@ def _count(services: Services, language: str, status: str | None, seconds: float
     services.metrics.execution_seconds.labels(language).observe(seconds or 0)
 
 
-async def events(services: Services, session: Session, op: str, *, after: int = 0, **fields: Any) -> AsyncGenerator[list[bytes], None]:
-    """The lines of a stream, checked, as they come. A host that dies in between is found again, and the stream goes on where it was."""
+async def events(services: Services, session: Session, op: str, *, after: int = 0, counted: bool = False, **fields: Any) -> AsyncGenerator[list[bytes], None]:
+    """The lines of a stream, checked, as they come. A host that dies in between is found again, and the stream goes on where it was.
+
+    `counted`: it is the whole of one execution, for the metrics.
+    """
     tries, language = 0, ""
     while True:
         try:
@@ -134,7 +137,7 @@ async def events(services: Services, session: Session, op: str, *, after: int = 
                 tries = 0
                 lines = body.splitlines(keepends=True)
                 after = check_lines(lines, after)
-                if op == "execute":
+                if counted:
                     language = language or msgspec.json.decode(lines[0], type=_Counted).language
                     if b'"type":"end"' in lines[-1][:250]:
                         end = msgspec.json.decode(lines[-1], type=_Counted)
