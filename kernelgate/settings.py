@@ -80,7 +80,7 @@ class Python(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     executable: str = sys.executable
     """Its interpreter; must have ipykernel."""
-    preload: tuple[str, ...] = ("numpy", "pandas", "matplotlib", "e2b_charts")
+    preload: tuple[str, ...] = ("numpy", "pandas", "matplotlib")
     """What is imported before sessions are made, where installed: free for each of them."""
 
 

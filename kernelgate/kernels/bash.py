@@ -140,20 +140,54 @@ __kg_frame ready "${BASH_VERSION}"
 """
 
 MIME_BY_SUFFIX = {
-    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp",
-    ".svg": "image/svg+xml", ".pdf": "application/pdf", ".html": "text/html", ".htm": "text/html",
-    ".md": "text/markdown", ".markdown": "text/markdown", ".tex": "text/latex", ".json": "application/json",
-    ".geojson": "application/geo+json", ".vl.json": "application/vnd.vegalite.v5+json", ".js": "application/javascript",
-    ".csv": "text/csv", ".tsv": "text/tab-separated-values",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".svg": "image/svg+xml",
+    ".pdf": "application/pdf",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".tex": "text/latex",
+    ".json": "application/json",
+    ".geojson": "application/geo+json",
+    ".vl.json": "application/vnd.vegalite.v5+json",
+    ".js": "application/javascript",
+    ".csv": "text/csv",
+    ".tsv": "text/tab-separated-values",
 }
 MIME_BY_START = {
-    b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"%PDF-": "application/pdf",
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"%PDF-": "application/pdf",
 }
 
 PLAIN_COMMAND = re.compile(r"[A-Za-z0-9_./:,@%+=-]+(?: [A-Za-z0-9_./:,@%+=-]+)*\n?")
-RESERVED = frozenset({
-    "if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done", "in", "function", "time", "coproc",
-})
+RESERVED = frozenset(
+    {
+        "if",
+        "then",
+        "else",
+        "elif",
+        "fi",
+        "case",
+        "esac",
+        "for",
+        "select",
+        "while",
+        "until",
+        "do",
+        "done",
+        "in",
+        "function",
+        "time",
+        "coproc",
+    }
+)
 
 
 def quoted(text: str) -> str:
@@ -179,8 +213,12 @@ def check(code: str) -> tuple[str, list[str]]:
     # With extglob more parses, and other things: the shell's own setting is not known here.
     for options in ([], ["-O", "extglob"]):
         done = subprocess.run(
-            ["bash", "--norc", "-n", *options], input=code.encode("utf-8", "replace") + b"\n", check=False,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=CHECK_TIMEOUT_S,
+            ["bash", "--norc", "-n", *options],
+            input=code.encode("utf-8", "replace") + b"\n",
+            check=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=CHECK_TIMEOUT_S,
             env={"LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", os.defpath)},
         )
         said = said or done.stderr
@@ -249,8 +287,12 @@ class BashKernel(front.Front):
     def __init__(self, connection_file: str) -> None:
         super().__init__(connection_file)
         self.language_info = {
-            "name": "bash", "version": "", "mimetype": "text/x-sh", "file_extension": ".sh",
-            "codemirror_mode": "shell", "pygments_lexer": "bash",
+            "name": "bash",
+            "version": "",
+            "mimetype": "text/x-sh",
+            "file_extension": ".sh",
+            "codemirror_mode": "shell",
+            "pygments_lexer": "bash",
         }
         self.acks: deque[int] = deque()
         self.sequence = 0
@@ -299,7 +341,7 @@ class BashKernel(front.Front):
                 continue
             keep = f"__kg_keep{at}"
             before.append(f"{keep}=${{{name}[@]@A}}; unset -v {name}; export {name}={quoted(value)}")
-            after.append(f"unset -v {name}; eval \"${keep}\"; unset -v {keep}")
+            after.append(f'unset -v {name}; eval "${keep}"; unset -v {keep}')
         self.restore = "; ".join(after)
         if self.errexit:
             before.append("set -e")
@@ -437,9 +479,15 @@ class BashKernel(front.Front):
             names = sorted(set(text.splitlines()))
             if kind in ("file", "directory"):
                 names = [re.sub(r"([\s\"'`;&|<>()$\\*?\[\]{}!#])", r"\\\1", name) for name in names]
-            self.finish({
-                "status": "ok", "matches": names, "cursor_start": start, "cursor_end": cursor, "metadata": {},
-            })
+            self.finish(
+                {
+                    "status": "ok",
+                    "matches": names,
+                    "cursor_start": start,
+                    "cursor_end": cursor,
+                    "metadata": {},
+                }
+            )
 
         self.query(["__kg_names", kind, re.sub(r"\\(.)", r"\1", word)], answered)
 
@@ -453,9 +501,14 @@ class BashKernel(front.Front):
 
         def answered(text: str) -> None:
             found = bool(text.strip())
-            self.finish({
-                "status": "ok", "found": found, "metadata": {}, "data": {"text/plain": text.rstrip("\n")} if found else {},
-            })
+            self.finish(
+                {
+                    "status": "ok",
+                    "found": found,
+                    "metadata": {},
+                    "data": {"text/plain": text.rstrip("\n")} if found else {},
+                }
+            )
 
         if name:
             self.query(["__kg_about", name], answered)

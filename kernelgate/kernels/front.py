@@ -146,15 +146,15 @@ class Front:
         self.sent_count = 0
         self.execution_count = 0
         self.ready = False
-        self.shell_parent: Message | None = None    # the shell request the child works on
-        self.parent: Message | None = None          # the last execution: parent of all output
+        self.shell_parent: Message | None = None  # the shell request the child works on
+        self.parent: Message | None = None  # the last execution: parent of all output
         self.executing = False
         self.reported: tuple[str, str] | None = None
-        self.asking = False                         # an input_request is unanswered
+        self.asking = False  # an input_request is unanswered
         self.allow_stdin = False
         self.interrupted_at: float | None = None
         self.signalled_at = 0.0
-        self.before: set[int] = set()               # processes that an interrupt leaves alone
+        self.before: set[int] = set()  # processes that an interrupt leaves alone
         self.pending: list[tuple[str, str]] = []
         self.pending_chars = 0
         self.streamed_at = 0.0
@@ -211,8 +211,13 @@ class Front:
         self.decoders = {fd: codecs.getincrementaldecoder("utf-8")("replace") for fd in self.outputs}
         self.control = control_r
         child = {
-            FD_STDIN: stdin_r, FD_CODE: self.code_file, FD_STDOUT: out_w, FD_STDERR: err_w,
-            FD_CONTROL: control_w, FD_COMMANDS: commands_r, FD_FLAG: self.flag_file,
+            FD_STDIN: stdin_r,
+            FD_CODE: self.code_file,
+            FD_STDOUT: out_w,
+            FD_STDERR: err_w,
+            FD_CONTROL: control_w,
+            FD_COMMANDS: commands_r,
+            FD_FLAG: self.flag_file,
         }
         child |= self.standard_fds(child, null)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -284,9 +289,7 @@ class Front:
             digest.update(part)
         return digest.hexdigest().encode()
 
-    def send(
-        self, socket: zmq.Socket[bytes], kind: str, content: dict[str, Any], parent: Message | None, idents: list[bytes]
-    ) -> None:
+    def send(self, socket: zmq.Socket[bytes], kind: str, content: dict[str, Any], parent: Message | None, idents: list[bytes]) -> None:
         self.sent_count += 1
         header = {
             "msg_id": f"{self.session}_{os.getpid()}_{self.sent_count}",
@@ -517,9 +520,14 @@ class Front:
         if interrupted and (error is None or error[0] != "KeyboardInterrupt"):
             error = ("KeyboardInterrupt", "", ["KeyboardInterrupt: the execution was interrupted"])
         if error is None:
-            self.finish({
-                "status": "ok", "execution_count": self.execution_count, "user_expressions": {}, "payload": [],
-            })
+            self.finish(
+                {
+                    "status": "ok",
+                    "execution_count": self.execution_count,
+                    "user_expressions": {},
+                    "payload": [],
+                }
+            )
             return
         content = {"ename": error[0], "evalue": error[1], "traceback": error[2]}
         self.publish("error", content)
@@ -736,9 +744,6 @@ def serve(front: type[Front], connection_file: str) -> NoReturn:
     try:
         front(connection_file).run()
     except BaseException:  # noqa: BLE001  (a supervisor's last word)
-
         traceback.print_exc(file=sys.__stderr__)
         os._exit(1)
     os._exit(0)
-
-

@@ -80,6 +80,9 @@ from kernelgate.kernels.streams import FLUSH_INTERVAL_S, InputStream, KernelStre
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: The call itself: cells get one that lets their output out first.
+_exit = os._exit
+
 SCRATCH_DIR = "/tmp/.kernelgate"  # noqa: S108 - a session's /tmp is its own
 """Where IPython and jedi may keep files; made by them, and only if they write any."""
 
@@ -787,6 +790,14 @@ class KernelApp(IPKernelApp):
         sys.displayhook = self.displayhook
         self.patch_io()
         atexit.register(out.flush)
+        os._exit = self._exit_from_code
+
+    def _exit_from_code(self, status: int) -> NoReturn:
+        """`os._exit` as a cell calls it: at once, but what was printed before still goes out."""
+        if not KernelStream.forked:
+            self._outbox.flush(wait=True)
+            time.sleep(FLUSH_INTERVAL_S)  # ZeroMQ's own thread sends what it was handed
+        _exit(status)
 
     def init_kernel(self) -> None:
         """Put the prepared shell and the sockets together."""
@@ -870,7 +881,7 @@ class KernelApp(IPKernelApp):
             time.sleep(FLUSH_INTERVAL_S)
         else:
             time.sleep(LEAVE_WITHIN_S)
-        os._exit(status)
+        _exit(status)
 
 
 def _ignore(*_args: object) -> None:
@@ -1160,7 +1171,7 @@ def run(connection_file: str) -> NoReturn:
     except BaseException:  # noqa: BLE001 - there is nobody above
         traceback.print_exc(file=sys.__stderr__)
     finally:
-        os._exit(status)
+        _exit(status)
 
 
 def _become_a_process_of_its_own() -> None:

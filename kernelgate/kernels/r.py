@@ -23,8 +23,12 @@ class RKernel(front.Front):
     def __init__(self, connection_file: str, script: str = SCRIPT) -> None:
         super().__init__(connection_file)
         self.language_info = {
-            "name": "R", "version": "", "mimetype": "text/x-r-source", "file_extension": ".r",
-            "codemirror_mode": "r", "pygments_lexer": "r",
+            "name": "R",
+            "version": "",
+            "mimetype": "text/x-r-source",
+            "file_extension": ".r",
+            "codemirror_mode": "r",
+            "pygments_lexer": "r",
         }
         self.script = script
         self.temporary = ""
@@ -165,8 +169,11 @@ class RKernel(front.Front):
     def answer(kind: str, texts: list[str]) -> dict[str, Any]:
         if kind == "complete":
             return {
-                "status": "ok", "matches": [text for text in texts[2].split("\n") if text], "metadata": {},
-                "cursor_start": int(texts[0]), "cursor_end": int(texts[1]),
+                "status": "ok",
+                "matches": [text for text in texts[2].split("\n") if text],
+                "metadata": {},
+                "cursor_start": int(texts[0]),
+                "cursor_end": int(texts[1]),
             }
         if kind == "inspect":
             data = {"text/plain": texts[0]} if texts[0] else {}

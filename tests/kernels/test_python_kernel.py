@@ -729,8 +729,9 @@ def test_exit_answers_and_ends_the_kernel(programs: Program, code: str, status: 
 
 def test_os_exit_is_the_status(programs: Program) -> None:
     kernel = programs.start()
-    kernel.start("import os; os._exit(3)")
+    cell = kernel.start("import os; print('kept'); os._exit(3)")
     assert kernel.wait() == 3
+    kernel.until(lambda: cell.stdout == "kept\n")
 
 
 def test_sigterm_ends_it_while_a_cell_runs_children_included(programs: Program) -> None:
