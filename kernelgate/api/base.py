@@ -44,6 +44,8 @@ T = TypeVar("T")
 #: Of a body that is too large, so much is read and thrown away, so that its sender gets to read the answer; beyond, the connection is closed.
 _READ_AWAY_BYTES = 256 * 1024 * 1024
 _TOKEN_CACHE_S = 2.0
+#: Parts of paths (api/routes.py).
+_PATH_NAMES = ("session_id", "context", "execution_id")
 
 
 @dataclass
@@ -164,7 +166,7 @@ class BaseHandler(Guarded, web.RequestHandler):
 
     def decode_argument(self, value: bytes, name: str | None = None) -> str:
         # A part of the path that is not UTF-8 names nothing; Tornado would answer it before reading the request.
-        return value.decode("utf-8", "replace") if name is None else super().decode_argument(value, name)
+        return value.decode("utf-8", "replace") if name in _PATH_NAMES else super().decode_argument(value, name)
 
     def set_default_headers(self) -> None:
         self.set_header("Server", "kernelgate")
