@@ -103,7 +103,7 @@ function defaultMimer(value) {
       : typeof value[Symbol.for('Jupyter.display')] === 'function' ? value[Symbol.for('Jupyter.display')]() : null;
     if (custom && typeof custom === 'object') bundle = { ...custom };
   }
-  if (!('text/plain' in bundle)) bundle['text/plain'] = util.inspect(value);
+  if (!('text/plain' in bundle)) bundle['text/plain'] = util.inspect(value, typeof value === 'string' ? { maxStringLength: Infinity } : {});
   if (value === null || typeof value !== 'object') return bundle;
   for (const [hook, type] of HOOKS) {
     if (!(type in bundle) && typeof value[hook] === 'function') bundle[type] = base64(value[hook]());

@@ -15,7 +15,7 @@ const { receiveMessageOnPort } = require('worker_threads');
 const { K, rewrite } = require('./rewrite.js');
 const { remember, prepareStackTrace, describe, syntaxError } = require('./errors.js');
 const { defaultMimer, bundleText, interfaceFor } = require('./display.js');
-const { ANY_INTERRUPT, INTERRUPTED, BARRIER, INPUT } = require('./shared.js');
+const { ANY_INTERRUPT, INTERRUPTED, BARRIER, ALL_SENT, INPUT } = require('./shared.js');
 
 // The user may replace or wrap these.
 const { setImmediate, clearInterval } = timers;
@@ -57,14 +57,20 @@ const post = (message) => worker.postMessage(message);
 let way = null;
 let barriers = 0;
 
+/** Messages posted without a barrier: their queue has no bound of its own. */
+let unconfirmed = 0;
+const MAX_UNCONFIRMED = 100;
+
 /** Waits until the protocol thread has taken all output so far, if the next one goes another way. */
 function goBy(next) {
   if (way !== null && way !== next) barrier(1000);
+  else if (next === 'port' && ++unconfirmed > MAX_UNCONFIRMED) barrier(1000);
   way = next;
 }
 
 function barrier(ms) {
   const number = ++barriers;
+  unconfirmed = 0;
   post({ type: 'barrier', number });
   const deadline = Date.now() + ms;
   for (;;) {
@@ -299,7 +305,8 @@ class Cell {
 /** Compiles a cell; declares its names. */
 function prepare(cell) {
   if (!transpile) return compile(cell, cell.code, (line, column) => ({ line, column }));
-  return transpile(cell.code, cell.name).then(({ code, originalPosition }) => compile(cell, code, originalPosition));
+  const { code, originalPosition } = transpile(cell.code, cell.name);
+  return compile(cell, code, originalPosition);
 }
 
 function compile(cell, code, toSource) {
@@ -448,7 +455,10 @@ const kernel = {
     return function (...args) { return kernel.off() ? kernel.never : f.apply(this, args); };
   },
   constant() { throw new TypeError('Assignment to constant variable.'); },
-  import: (specifier, options) => importFrom(process.cwd())(String(specifier), options),
+  import(specifier, options) {
+    transpile?.beforeImport(String(specifier));
+    return importFrom(process.cwd())(String(specifier), options);
+  },
   pick(module, name, specifier) {
     // In TypeScript the name may be that of a type, which is nothing at run time.
     if (!(name in module) && !transpile) {
@@ -613,7 +623,7 @@ function reportLate(kind) {
   };
 }
 
-function boot(options) {
+async function boot(options) {
   ({ worker, flags, input: inputPort } = options);
   // Keeps neither the process nor the exit waiting by itself; the worker does.
   inputPort.unref();
@@ -627,13 +637,15 @@ function boot(options) {
 
   process.on('uncaughtException', reportLate('Uncaught'));
   process.on('unhandledRejection', reportLate('Uncaught (in promise)'));
-  process.on('exit', () => {
+  // Behind all listeners of 'exit', whose output counts too.
+  const { reallyExit } = process;
+  process.reallyExit = function (code) {
     ending = true;
-    // Far ahead of the number that the protocol thread passes with when everything is sent.
     post({ type: 'exiting' });
     const deadline = Date.now() + 1000;
-    for (let passed; (passed = Atomics.load(flags, BARRIER)) < 0x7fffffff && Date.now() < deadline;) Atomics.wait(flags, BARRIER, passed, 100);
-  });
+    for (let passed; (passed = Atomics.load(flags, BARRIER)) < ALL_SENT && Date.now() < deadline;) Atomics.wait(flags, BARRIER, passed, 100);
+    reallyExit.call(process, code);
+  };
 
   const handlers = {
     execute_request: begin,
@@ -645,7 +657,8 @@ function boot(options) {
       if (error) question?.reject(new InputError(error)); else question?.resolve(value);
     },
     listening: ({ signals }) => {
-      if (!signals) for (const name of ['SIGINT', 'SIGTERM']) process.on(name, () => post({ type: 'signal', name }));
+      // Only between two turns of the event loop; SIGTERM had better keep its default action then.
+      if (!signals) process.on('SIGINT', () => post({ type: 'sigint' }));
     },
   };
   const queries = { complete_request: 'complete', inspect_request: 'inspect', is_complete_request: 'isComplete' };
@@ -658,13 +671,10 @@ function boot(options) {
     } catch (error) {
       content = { status: 'error', ...describe(error) };
     }
-    Promise.resolve(content).then((answer) => post({ type: 'answered', id: message.id, content: stringify(answer) }));
+    post({ type: 'answered', id: message.id, content: stringify(content) });
   });
-  // An await so that a language that must load something is ready before it is asked.
-  Promise.resolve(options.transpiler?.()).then((loaded) => {
-    transpile = loaded ?? null;
-    post({ type: 'ready' });
-  });
+  if (options.transpiler) transpile = await options.transpiler();
+  post({ type: 'ready' });
 }
 
 module.exports = { boot };

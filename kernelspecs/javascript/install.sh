@@ -2,6 +2,7 @@
 # Makes the installed folder complete: node_modules, from the lock file. Quick when that is done.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+umask 022 # sessions read it under uids of their own
 
 loads() { node -e 'require("zeromq"); require("acorn"); require("ijavascript/package.json"); require("nel/lib/mdn.js")' 2>/dev/null; }
 

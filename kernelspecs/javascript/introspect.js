@@ -124,16 +124,19 @@ function inspect({ code, cursor_pos: position }) {
   return { status: 'ok', found: true, data: { 'text/plain': lines.join('\n') }, metadata: {} };
 }
 
-async function isComplete({ code }, { transpile }) {
+/** Some parsers call an open template a string. */
+const openTemplate = (error, code) => /^Unterminated string/i.test(error.message) && code[error.pos] === '`';
+
+function isComplete({ code }, { transpile }) {
   try {
-    const source = transpile ? (await transpile(code, 'cell')).code : code;
+    const source = transpile ? transpile(code, 'cell').code : code;
     parse(source);
     return { status: 'complete' };
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     // Incomplete where the text ends too soon, or inside something that only its end mark ends.
     const atEnd = error.pos !== undefined && error.pos >= code.trimEnd().length;
-    if (!atEnd && !/^Unterminated (template|comment)/i.test(error.message)) return { status: 'invalid' };
+    if (!atEnd && !/^Unterminated (template|comment|multi-?line comment)/i.test(error.message) && !openTemplate(error, code)) return { status: 'invalid' };
     const lastLine = code.trimEnd().split('\n').pop();
     const indent = /^\s*/.exec(lastLine)[0] + (/[{([]$/.test(lastLine) ? '  ' : '');
     return { status: 'incomplete', indent };

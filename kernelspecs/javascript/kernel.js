@@ -29,6 +29,11 @@ function redirect(fd, fifo) {
   return reader;
 }
 
+/** The stderr we were started with, for the log of whoever started us; null where it cannot be opened again. */
+function ownStderr() {
+  try { return fs.openSync('/proc/self/fd/2', 'a'); } catch { return null; }
+}
+
 function captureOutput() {
   const stem = path.join(os.tmpdir(), `.kernel-${process.pid}-${randomBytes(6).toString('hex')}`);
   const fifos = [`${stem}-1`, `${stem}-2`];
@@ -43,14 +48,16 @@ function captureOutput() {
 /**
  * Runs the kernel.
  *
- * @param {object} language `name`, `mimetype`, `file_extension`, and optionally `transpiler()`, a promise of a
- *   function from source text to `{code, originalPosition(line, column)}`.
+ * @param {object} language `name`, `mimetype`, `file_extension`, and optionally `transpiler()`: a promise of a
+ *   function from source text and cell name to `{code, originalPosition(line, column)}` that has a method
+ *   `beforeImport(specifier)`.
  */
 function start(language) {
   // The last argument, for front ends and debuggers that put their own before it.
   const connection = JSON.parse(fs.readFileSync(process.argv[process.argv.length - 1], 'utf8'));
   fs.closeSync(0);
   fs.openSync('/dev/null', 'r');
+  const log = ownStderr();
   const [stdout, stderr] = captureOutput();
   // Children made by fork() and Worker would inherit these flags, and the user sees them in process.argv.
   process.execArgv = [];
@@ -66,10 +73,15 @@ function start(language) {
     stdout: true,
     stderr: true,
   });
-  // Without its protocol thread the kernel is deaf: die, so that it is seen.
-  worker.on('error', () => process.exit(70));
-  worker.on('exit', () => process.exit(70));
-  require('./engine.js').boot({ worker, flags, input: input.port2, transpiler });
+  // Half a kernel answers nothing: die, so that it is seen.
+  const { reallyExit } = process; // engine.js replaces it by one that waits for the other thread
+  const die = (error) => {
+    if (log !== null) fs.writeSync(log, `kernel: ${error?.stack ?? error}\n`);
+    reallyExit.call(process, 70);
+  };
+  worker.on('error', die);
+  worker.on('exit', () => die('the protocol thread has ended'));
+  require('./engine.js').boot({ worker, flags, input: input.port2, transpiler }).catch(die);
 }
 
 module.exports = { start };

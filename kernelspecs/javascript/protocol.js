@@ -13,7 +13,7 @@ const net = require('net');
 const { StringDecoder } = require('string_decoder');
 const { parentPort, workerData } = require('worker_threads');
 const zmq = require('zeromq');
-const { ANY_INTERRUPT, INTERRUPTED, BARRIER, INPUT } = require('./shared.js');
+const { ANY_INTERRUPT, INTERRUPTED, BARRIER, ALL_SENT, INPUT } = require('./shared.js');
 
 // What this thread's libraries warn of is not the user's business, and would end up in the user's output.
 process.removeAllListeners('warning');
@@ -73,22 +73,25 @@ const stdin = new zmq.Router({ sendTimeout: 0, sendHighWaterMark: 0, linger: 100
 const heartbeat = new zmq.Router({ sendTimeout: 0, linger: 0 });
 // XPUB tells us of subscriptions, which is what iopub_welcome needs. noDrop: with a slow reader sending fails
 // (EAGAIN) instead of losing messages.
-const iopub = new zmq.XPublisher({ sendTimeout: 0, sendHighWaterMark: 1000, noDrop: true, linger: 1000 });
+const iopub = new zmq.XPublisher({ sendTimeout: 0, sendHighWaterMark: 200, noDrop: true, linger: 1000 });
 iopub.verbosity = 'allSubs';
 
 const send = (socket, frames) => socket.send(frames).catch(() => {}); // the peer went away
 
 /*
- * Messages for iopub. Overflow: above HELD_BYTES the FIFOs are not read any more, so that the code that prints
- * waits for its reader. A subscriber that takes nothing for STUCK_MS is not waited for again until the queue is
+ * Messages for iopub. Overflow: with so much waiting the FIFOs are not read and barriers not passed, so that the
+ * code that prints waits for its reader; little enough that an interrupted execution is soon over. A subscriber that takes nothing for STUCK_MS is not waited for again until the queue is
  * empty: a front end that was suspended must not stop the kernel.
  */
-const HELD_BYTES = 32 * MiB;
+const HELD_BYTES = 4 * MiB;
+const HELD_MESSAGES = 250;
 const STUCK_MS = 10_000;
 const outbox = [];
 let outboxBytes = 0;
 let dropping = false;
 let pumping = null;
+
+const full = () => outboxBytes > HELD_BYTES || outbox.length > HELD_MESSAGES;
 
 function publish(type, parent, content, topic = type) {
   const frames = encode([topic], type, parent, content);
@@ -112,7 +115,7 @@ async function pump() {
     }
     const frames = outbox.shift();
     outboxBytes -= frames[frames.length - 1].length;
-    if (outboxBytes < HELD_BYTES / 2) resumeReading();
+    if (outboxBytes < HELD_BYTES / 2 && outbox.length < HELD_MESSAGES / 2) resumeReading();
   }
   if (dropping) iopub.noDrop = !(dropping = false);
   pumping = null;
@@ -145,7 +148,7 @@ const readers = [['stdout', workerData.stdout], ['stderr', workerData.stderr]].m
     buffer: Buffer.allocUnsafe(64 * KiB),
     callback(bytes, buffer) {
       stream(attributedTo, name, decoder.write(buffer.subarray(0, bytes)));
-      if (outboxBytes > HELD_BYTES) stopReading();
+      if (full()) stopReading();
       return true;
     },
   } });
@@ -417,7 +420,7 @@ async function flush(ms) {
   await Promise.race([pumping, new Promise((resolve) => setTimeout(resolve, ms))]);
 }
 
-async function end(code, exitCode) {
+async function end(exitCode) {
   if (ending) return;
   ending = true;
   killTrees(directChildren(), 'SIGTERM');
@@ -427,12 +430,12 @@ async function end(code, exitCode) {
   setTimeout(() => {
     killTrees(directChildren(), 'SIGKILL');
     process.kill(process.pid, 'SIGKILL');
-  }, 400);
+  }, 300);
 }
 
 function shutdown(request, socket) {
   answer(request, { status: 'ok', restart: Boolean(request.content.restart) }, socket);
-  end('shutdown', 0);
+  end(0);
 }
 
 /** The main thread is in process.exit() and waits. */
@@ -444,7 +447,7 @@ async function exiting() {
   for (const socket of [iopub, shell, control, stdin, heartbeat]) socket.close();
   setTimeout(() => {
     killTrees(directChildren(), 'SIGKILL');
-    pass(Infinity);
+    pass(ALL_SENT);
   }, 10);
 }
 
@@ -456,21 +459,21 @@ function watchSignals() {
     const { Signal } = process.binding('signal_wrap');
     process.noDeprecation = quiet;
     const { SIGINT, SIGTERM } = require('os').constants.signals;
-    for (const [number, act] of [[SIGINT, interrupt], [SIGTERM, () => end('SIGTERM', 143)]]) {
+    for (const [number, act] of [[SIGINT, interrupt], [SIGTERM, () => end(143)]]) {
       const signal = new Signal();
       signal.onsignal = act;
       signal.start(number);
     }
     return true;
   } catch {
-    return false; // engine.js listens, and hears them when the main thread is not busy
+    return false; // not in this version of Node: engine.js listens
   }
 }
 
 // ---------------------------------------------------------------------------------------------------- main
 
 function pass(barrier) {
-  Atomics.store(flags, BARRIER, barrier === Infinity ? 0x7fffffff : barrier);
+  Atomics.store(flags, BARRIER, barrier);
   Atomics.notify(flags, BARRIER);
 }
 
@@ -482,7 +485,7 @@ parentPort.on('message', (message) => {
       break;
     case 'barrier':
       drain();
-      if (outboxBytes > HELD_BYTES && !interrupting) waiting.push(() => pass(message.number));
+      if (full() && !interrupting) waiting.push(() => pass(message.number));
       else pass(message.number);
       break;
     case 'executed':
@@ -506,7 +509,7 @@ parentPort.on('message', (message) => {
     case 'child': children.set(message.pid, message); break;
     case 'childGone': children.delete(message.pid); break;
     case 'pong': ponged = message.ping; break;
-    case 'signal': if (message.name === 'SIGTERM') end('SIGTERM', 143); else interrupt(); break;
+    case 'sigint': interrupt(); break;
     case 'exiting': exiting(); break;
   }
 });

@@ -64,7 +64,7 @@ class Rewritten {
     this.moved = [];
     this.group = null; // the moved piece that edits being made belong to
     this.code = '';
-    this.pieces = []; // [offset in code, offset in source], ascending in code
+    this.pieces = []; // [offset in code, offset in source, length], ascending in code
   }
 
   replace(start, end, text) { this.edits.push({ start, end, text, group: this.group }); }
@@ -92,7 +92,7 @@ class Rewritten {
     let at = from;
     const upTo = (end) => {
       if (end > at) {
-        this.pieces.push([this.code.length, at]);
+        this.pieces.push([this.code.length, at, end - at]);
         this.code += this.source.slice(at, end);
         at = end;
       }
@@ -117,7 +117,8 @@ class Rewritten {
       if (this.pieces[middle][0] <= offset) low = middle; else high = middle - 1;
     }
     const piece = this.pieces[low];
-    return piece ? Math.max(0, Math.min(this.source.length, piece[1] + offset - piece[0])) : 0;
+    // What was inserted stands where the piece before it ends.
+    return piece ? piece[1] + Math.max(0, Math.min(piece[2], offset - piece[0])) : 0;
   }
 
   /** Line and column (from 1) in the source for those in the rewritten code; null for what only the latter has at its end. */
@@ -170,6 +171,10 @@ function rewrite(source, constants) {
     // line before; the values are not wanted.
     text.replace(start, end, patterns ? 'void (' : '');
     for (const declarator of node.declarations) {
+      // TypeScript's enum is `var E = function (E) {...}(E || {})`: not to be merged with one of an earlier cell.
+      const isEnum = declarator.init?.type === 'CallExpression' && declarator.init.callee.type === 'FunctionExpression'
+        && declarator.init.callee.params[0]?.name === declarator.id.name && declarator.init.arguments[0]?.type === 'LogicalExpression';
+      if (isEnum && !names.has(declarator.id.name)) text.insert(declarator.start, `${declarator.id.name} = void 0, `);
       for (const name of bound(declarator.id)) names.add(name);
       if (node.kind === 'const') for (const name of bound(declarator.id)) ownConstants.add(name);
       if (declarator.init) walk(declarator.init, declarator, 0);

@@ -1,5 +1,5 @@
 'use strict';
-/** Indices into the Int32Array that both threads share. */
+/** Indices into the Int32Array that both threads share, and one value. */
 module.exports = {
   /** 1 once any execution was interrupted: until then the checks after every await cost next to nothing. */
   ANY_INTERRUPT: 0,
@@ -7,6 +7,8 @@ module.exports = {
   INTERRUPTED: 1,
   /** Number of the last barrier the protocol thread has passed. */
   BARRIER: 2,
+  /** The barrier after which nothing is sent any more; far above all others. */
+  ALL_SENT: 0x7fffffff,
   /** Number of synchronous inputs that were answered. */
   INPUT: 3,
 };
