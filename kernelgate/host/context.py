@@ -91,9 +91,8 @@ class Context:
         self.generation += 1
         name = f"{self.id}-{self.generation}"
         directory = self.host.kernels_dir
-        connection = new_connection(
-            self.spec, number=self.host.next_kernel_number(), isolated=self.host.config["isolated"], directory=directory, name=name
-        )
+        number = self.host.next_kernel_number()
+        connection = new_connection(self.spec, number=number, isolated=self.host.config["isolated"], directory=directory, name=name)
         kernel = self._make(name, connection)
         self.host.emit(None, "kernel", {"context_id": self.id, "event": "starting", "generation": self.generation})
         try:
@@ -106,6 +105,7 @@ class Context:
                     "context": self.tag(),
                     "kernel": {
                         "name": name,
+                        "number": number,
                         "connection": connection,
                         "generation": self.generation,
                         "execution_count": self.execution_count,

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import gc
 import importlib
 import os
 import select
 import signal
 import socket
+import struct
 import sys
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,10 +32,10 @@ MAX_HOST_STARTS = 20
 
 @dataclass
 class Child:
-    """A kernel or command that was started for the host."""
+    """A kernel or command that was started for the host, with our copies of the descriptors that the host has of it: a new host needs them."""
 
     tag: dict[str, Any]
-    log_fd: int
+    fds: list[int]
 
 
 class Init:
@@ -88,15 +91,14 @@ class Init:
             print("the session host died too often", file=sys.stderr)  # noqa: T201 - PID 1 has no logging
             self._end()
         ours, theirs = channel.pair()
-        children = [{"pid": pid, "tag": child.tag} for pid, child in self._children.items()]
-        fds = [child.log_fd for child in self._children.values()]
+        children = [{"pid": pid, "tag": child.tag, "fds": child.fds} for pid, child in self._children.items()]
         pid = os.fork()
         if pid == 0:
             self._in_child()
             ours.close()
             try:
                 self._become_host()
-                session.run(self._config, self._listener, theirs, children, fds)
+                session.run(self._config, self._listener, theirs, children)
             finally:
                 os._exit(1)
         theirs.close()
@@ -120,6 +122,8 @@ class Init:
                 self._spawn(message)
             case "signal":
                 self._signal(message["pid"], message["signal"])
+            case "close":
+                self._close(message["pid"], message["index"])
             case "shutdown":
                 self._end()
             case other:
@@ -133,26 +137,37 @@ class Init:
     # -- processes --
 
     def _spawn(self, message: dict[str, Any]) -> None:
-        log_read, log_write = os.pipe2(os.O_CLOEXEC)
+        """Starts a process. The host gets the other ends of its descriptors, as `stdio` says (see `_stdio`)."""
+        ours: list[int] = []
+        theirs: dict[int, int] = {}
         try:
+            _stdio(message.get("stdio", "log"), message.get("size"), ours, theirs)
             pid = os.fork()
         except OSError as exc:
-            os.close(log_read)
-            os.close(log_write)
+            for fd in {*ours, *theirs.values()}:
+                os.close(fd)
             self._tell({"event": "spawned", "id": message["id"], "pid": -(exc.errno or errno.EAGAIN)})
             return
         if pid == 0:
             status = 127
             try:
                 self._in_child()
-                status = self._become_kernel(message, log_write)
+                status = self._become_program(message, theirs)
             except BaseException as exc:  # noqa: BLE001 - whatever it is, it must be said and must not go on as init
                 os.write(2, f"{type(exc).__name__}: {exc}\n".encode())
             finally:
                 os._exit(status)
-        os.close(log_write)
-        self._children[pid] = Child(message["tag"], log_read)
-        self._tell({"event": "spawned", "id": message["id"], "pid": pid}, (log_read,))
+        for fd in set(theirs.values()):
+            os.close(fd)
+        self._children[pid] = Child(message["tag"], ours)
+        self._tell({"event": "spawned", "id": message["id"], "pid": pid}, tuple(ours))
+
+    def _close(self, pid: int, index: int) -> None:
+        """Closes our copy of a descriptor: a process sees the end of its stdin only when nobody holds the other end."""
+        child = self._children.get(pid)
+        if child is not None and child.fds[index] >= 0:
+            os.close(child.fds[index])
+            child.fds[index] = -1
 
     def _in_child(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -161,14 +176,19 @@ class Init:
         for fd in self._wake_fds:
             os.close(fd)
 
-    def _become_kernel(self, message: dict[str, Any], log_fd: int) -> int:
-        """In the child: the session's user, a process group of its own, and then the kernel."""
+    def _become_program(self, message: dict[str, Any], fds: dict[int, int]) -> int:
+        """In the child: its descriptors, the session's user, a process group of its own, and then the kernel or command."""
         os.setsid()
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.dup2(log_fd, 1)
-        os.dup2(log_fd, 2)
-        os.closerange(3, _highest_fd() + 1)
+        if 0 not in fds:
+            fds[0] = os.open(os.devnull, os.O_RDONLY)
+        above = _highest_fd() + 1
+        for number, fd in enumerate(fds.values()):
+            os.dup2(fd, above + number)  # out of the way first: the ends may have each other's numbers
+        for number, target in enumerate(fds):
+            os.dup2(above + number, target)
+        os.closerange(max(fds) + 1, above + len(fds))
+        if message.get("stdio") == "pty":
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         os.umask(0o022)
         env = {str(name): str(value) for name, value in message["env"].items()}
         self._become_user()
@@ -220,7 +240,9 @@ class Init:
                 continue
             child = self._children.pop(pid, None)
             if child is not None:
-                os.close(child.log_fd)
+                for fd in child.fds:
+                    if fd >= 0:
+                        os.close(fd)
                 # What is left of its group (workers of a kernel that was killed) has no one to look after it.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
@@ -249,6 +271,48 @@ class Init:
         if os.getpid() != 1:
             _end_descendants()
         os._exit(0)
+
+
+def _stdio(kind: str, size: list[int] | None, ours: list[int], theirs: dict[int, int]) -> None:
+    """Makes the descriptors of a new process: `theirs` by its number for them, `ours` for the host, in this order.
+
+    log: nothing to read, one pipe for stdout and stderr (kernels) -> [output]
+    pipes -> [stdin, stdout, stderr]
+    merged: stdout and stderr are one pipe -> [stdin, output]
+    pty: a terminal of `size` [rows, columns] -> [master]
+    socket: descriptor 3 is one end of a stream socket pair, besides a log -> [socket, output]
+
+    Raises OSError; what was made until then is in the lists.
+    """
+
+    def pipe(*targets: int, to_child: bool) -> None:
+        read, write = os.pipe2(os.O_CLOEXEC)
+        ours.append(write if to_child else read)
+        theirs.update(dict.fromkeys(targets, read if to_child else write))
+
+    match kind:
+        case "log":
+            pipe(1, 2, to_child=False)
+        case "pipes":
+            pipe(0, to_child=True)
+            pipe(1, to_child=False)
+            pipe(2, to_child=False)
+        case "merged":
+            pipe(0, to_child=True)
+            pipe(1, 2, to_child=False)
+        case "pty":
+            master, slave = os.openpty()
+            ours.append(master)
+            theirs.update(dict.fromkeys((0, 1, 2), slave))
+            rows, columns = size or (24, 80)
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        case "socket":
+            one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            ours.append(one.detach())
+            theirs[3] = other.detach()
+            pipe(1, 2, to_child=False)
+        case _:
+            raise OSError(errno.EINVAL, f"unknown stdio {kind!r}")
 
 
 def _highest_fd() -> int:

@@ -44,7 +44,9 @@ _LOG_BYTES = 8 * 1024
 class Spawner(Protocol):
     """What a kernel needs of init."""
 
-    def spawn(self, request: dict[str, Any], on_spawned: Callable[[int, int], None], on_exit: Callable[[int, bool], None]) -> None: ...
+    def spawn(
+        self, request: dict[str, Any], on_spawned: Callable[[int, list[int]], None], on_exit: Callable[[int, bool], None]
+    ) -> None: ...
     def signal(self, pid: int, number: int) -> None: ...
 
 
@@ -125,13 +127,14 @@ class Kernel:
         self._spawner = spawner
         self._connect()
         self._give_up_at = math.inf  # it may be busy for hours before it answers
-        self._spawned(pid, log_fd)
+        self._spawned(pid, [log_fd])
 
-    def _spawned(self, pid: int, log_fd: int) -> None:
+    def _spawned(self, pid: int, fds: list[int]) -> None:
         if pid <= 0:
             self._die(Death("start_failed", message=f"the kernel could not be started: {os.strerror(-pid) if pid else 'no process'}"))
             return
         self.pid = pid
+        (log_fd,) = fds
         os.set_blocking(log_fd, False)
         self._log_fd = log_fd
         self._loop.add_reader(log_fd, self._read_log)

@@ -55,12 +55,12 @@ class InitClient:
     def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self._sock = sock
         self._number = 0
-        self._spawned: dict[int, Callable[[int, int], None]] = {}
+        self._spawned: dict[int, Callable[[int, list[int]], None]] = {}
         self._exits: dict[int, Callable[[int, bool], None]] = {}
         self._starting: dict[int, Callable[[int, bool], None]] = {}
         loop.add_reader(sock.fileno(), self._read)
 
-    def spawn(self, request: dict[str, Any], on_spawned: Callable[[int, int], None], on_exit: Callable[[int, bool], None]) -> None:
+    def spawn(self, request: dict[str, Any], on_spawned: Callable[[int, list[int]], None], on_exit: Callable[[int, bool], None]) -> None:
         self._number += 1
         self._spawned[self._number] = on_spawned
         self._starting[self._number] = on_exit
@@ -71,6 +71,10 @@ class InitClient:
 
     def signal(self, pid: int, number: int) -> None:
         channel.send(self._sock, {"op": "signal", "pid": pid, "signal": int(number)})
+
+    def close(self, pid: int, index: int) -> None:
+        """Lets init close its copy of a process' descriptor (its place in what `spawn` gave), so that stdin can end."""
+        channel.send(self._sock, {"op": "close", "pid": pid, "index": index})
 
     def shutdown(self) -> None:
         channel.send(self._sock, {"op": "shutdown"})
@@ -84,7 +88,7 @@ class InitClient:
                 pid, on_exit = message["pid"], self._starting.pop(message["id"])
                 if pid > 0:
                     self._exits[pid] = on_exit
-                self._spawned.pop(message["id"])(pid, fds[0] if fds else -1)
+                self._spawned.pop(message["id"])(pid, fds)
             case "exited":
                 on_exited = self._exits.pop(message["pid"], None)
                 if on_exited:
@@ -183,15 +187,19 @@ class SessionHost:
 
     # -- taking over from a host that died --
 
-    def recover(self, children: list[dict[str, Any]], fds: list[int]) -> None:
+    def recover(self, children: list[dict[str, Any]]) -> None:
         """Continues the session of a dead host: its kernels, the executions it had sent, the ones it had not."""
         if not self.journal.size and not children:
             return
-        self._kernel_number = 1 + max((child["tag"]["kernel"].get("number", 0) for child in children), default=int(time.time()) % 500)
-        for child, fd in zip(children, fds, strict=True):
+        # New kernels get ports above those of the kernels that live.
+        numbers = [child["tag"]["kernel"]["number"] for child in children if "kernel" in child["tag"]]
+        self._kernel_number = max(numbers, default=0)
+        for child in children:
             tag = child["tag"]
+            if "context" not in tag:
+                continue
             context = self.contexts[tag["context"]["id"]] = Context(self, **tag["context"])
-            context.adopt(tag["kernel"], child["pid"], fd)
+            context.adopt(tag["kernel"], child["pid"], child["fds"][0])
             assert context.kernel is not None
             self.init.watch(child["pid"], context.kernel.exited)
         for request, was_sent in self.spool.recover():
@@ -261,7 +269,14 @@ class SessionHost:
                 request.fail(KernelStartFailed(death.message))
                 return
             assert context.kernel is not None
-            content = {"code": spec["warm_code"], "silent": True, "store_history": False, "user_expressions": {}, "allow_stdin": False, "stop_on_error": False}
+            content = {
+                "code": spec["warm_code"],
+                "silent": True,
+                "store_history": False,
+                "user_expressions": {},
+                "allow_stdin": False,
+                "stop_on_error": False,
+            }
             context.kernel.ask("execute_request", content, lambda _: request.reply({}))
 
         context.start(up)
@@ -498,7 +513,7 @@ class SessionHost:
         self.server.stream(request, None, 0, follow=False)
 
 
-def run(config: dict[str, Any], listener: socket.socket, init: socket.socket, children: list[dict[str, Any]], fds: list[int]) -> NoReturn:
+def run(config: dict[str, Any], listener: socket.socket, init: socket.socket, children: list[dict[str, Any]]) -> NoReturn:
     """The host's process, forked from init. Never returns."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -506,7 +521,7 @@ def run(config: dict[str, Any], listener: socket.socket, init: socket.socket, ch
     status = 1
     try:
         host = SessionHost(config, listener, init)
-        host.recover(children, fds)
+        host.recover(children)
         host.loop.run()
         status = 0
     except Exception:

@@ -92,7 +92,13 @@ class Template:
         sc.mount("tmp", f"{root}/tmp", "tmpfs", plain, f"size={limits.tmp_bytes},nr_inodes={limits.tmp_inodes},mode=1777")
         sc.mount("shm", f"{root}/dev/shm", "tmpfs", plain, f"size={limits.shm_bytes},nr_inodes=10000,mode=1777")
         sc.mount("run", f"{root}/run", "tmpfs", plain | sc.MS_NOEXEC, "size=64m,nr_inodes=10000,mode=0755")
-        sc.mount("devpts", f"{root}/dev/pts", "devpts", sc.MS_NOSUID | sc.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+        sc.mount(
+            "devpts",
+            f"{root}/dev/pts",
+            "devpts",
+            sc.MS_NOSUID | sc.MS_NOEXEC,
+            f"newinstance,ptmxmode=0666,mode=0620,uid={place.code_uid},gid={place.code_uid}",
+        )
         # hidepid: the session's code sees its own processes, not init and the host.
         sc.mount("proc", f"{root}/proc", "proc", plain | sc.MS_NOEXEC, "hidepid=2")
         if memory_group is not None:
