@@ -1092,7 +1092,7 @@ def _warm(shell: Any, cells: list[str]) -> None:
     for publisher in (shell.displayhook, shell.display_pub):
         publisher.session, publisher.pub_socket = session, _Nowhere()
     shell.displayhook.topic = b"execute_result"
-    before = dict(shell.user_ns)
+    before, hidden = dict(shell.user_ns), dict(shell.user_ns_hidden)
     main, sys.modules["__main__"] = sys.modules["__main__"], shell.user_module
     try:
         for cell in cells:
@@ -1113,6 +1113,9 @@ def _warm(shell: Any, cells: list[str]) -> None:
     shell.user_ns.update(before)
     shell.user_ns["_oh"].clear()
     shell.user_ns.update({"_": "", "__": "", "___": ""})
+    # IPython sets `_` only while it is what it was hidden with.
+    shell.user_ns_hidden.clear()
+    shell.user_ns_hidden.update(hidden | {"_": "", "__": "", "___": ""})
     shell.displayhook._ = shell.displayhook.__ = shell.displayhook.___ = ""
     shell.displayhook.exec_result = None
     shell.last_execution_result = None

@@ -368,3 +368,8 @@ def test_the_first_events_of_a_stream_say_what_runs(api, own):
     assert {name: queued[name] for name in ("context_id", "language", "code", "position", "timeout_s", "execution_id")} == {
         "context_id": "python", "language": "python", "code": "1", "position": 0, "timeout_s": 5, "execution_id": "said",
     }  # fmt: skip
+
+
+def test_the_last_values_are_there_as_ipython_users_know_them(api, own):
+    assert [api.run(own, code)["text"] for code in ("20", "_ + 1", "_ + __ + 1", "Out[1], _2")] == ["20", "21", "42", "(20, 21)"]
+    assert "empty" in api.run(own, "%who")["text"]
