@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import time
@@ -281,3 +282,61 @@ def token_main(argv: list[str]) -> int:
     finally:
         registry.close()
     return 0
+
+
+def stop_main(argv: list[str]) -> int:
+    """`kernelgate stop [--sessions] [--data-dir DIR]`: the server, in order; sessions live on for the next one, unless they are to end too."""
+    parser = argparse.ArgumentParser(
+        prog="kernelgate stop", description="Stops the server of this machine. Its sessions live on until one is started again."
+    )
+    parser.add_argument("--sessions", action="store_true", help="ends all sessions too, and what keeps them: nothing is left running")
+    parser.add_argument("--data-dir")
+    arguments = parser.parse_args(argv)
+    try:
+        flags = {"data_dir": arguments.data_dir} if arguments.data_dir else {}
+        settings = settings_module.load(environ=os.environ, flags=flags)  # noqa: TID251 - here they are read
+    except ConfigError as exc:
+        print(f"kernelgate: {exc.detail}", file=sys.stderr)
+        return 2
+    data = Path(settings.data_dir)
+    stopped = _stop_server(data / "server.json", settings.server.drain_s)
+    if arguments.sessions and (data / "registry.sqlite").exists():
+        try:
+            ended = asyncio.run(_end_sessions(settings))
+        except KernelgateError as exc:
+            print(f"kernelgate: {exc.detail}", file=sys.stderr)
+            return 1
+        print(f"{'stopped; ' if stopped else ''}{ended} session{'' if ended == 1 else 's'} ended")
+    else:
+        print("stopped" if stopped else "no server was running")
+    return 0
+
+
+def _stop_server(file: Path, drain_s: float) -> bool:
+    """Asks the server that `file` names to stop and waits until it has. Whether there was one."""
+    try:
+        pid = int(json.loads(file.read_text())["pid"])
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError, KeyError):
+        return False
+    try:
+        # The file outlives a killed server, and pids come round again.
+        if b"kernelgate" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        select.select([pidfd], [], [], drain_s + 30)
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+async def _end_sessions(settings: Settings) -> int:
+    registry = Registry(Path(settings.data_dir) / "registry.sqlite")
+    keeper = Keeper(settings, registry)
+    count = len(registry.by_state("running"))
+    await keeper.node.start()
+    await keeper.close(end_sessions=True)
+    registry.close()
+    return count

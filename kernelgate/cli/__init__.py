@@ -39,6 +39,13 @@ def _token(arguments: list[str]) -> int:
     return code
 
 
+def _stop(arguments: list[str]) -> int:
+    from kernelgate.app import stop_main  # noqa: PLC0415  (the server, for those who serve)
+
+    code: int = stop_main(arguments)
+    return code
+
+
 def _setup(arguments: list[str]) -> int:
     from kernelgate.setup import main as setup  # noqa: PLC0415  (the installer, for those who install)
 
@@ -47,7 +54,7 @@ def _setup(arguments: list[str]) -> int:
 
 
 # These have command lines of their own, with their own --help.
-_ELSEWHERE: dict[str, Callable[[list[str]], int]] = {"serve": _serve, "setup": _setup, "token": _token}
+_ELSEWHERE: dict[str, Callable[[list[str]], int]] = {"serve": _serve, "setup": _setup, "stop": _stop, "token": _token}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -73,7 +73,7 @@ def build() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kernelgate",
         description="Run code in isolated sessions with live kernels.",
-        epilog="serve, setup and token have a --help of their own.",
+        epilog="serve, stop, setup and token have a --help of their own.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
     )
     parser.add_argument("--version", action="version", version=f"kernelgate {__version__}")
@@ -81,6 +81,7 @@ def build() -> argparse.ArgumentParser:
     # Listed for --help; main() sends them on before they come here.
     for name, text in (
         ("serve", "run the service"),
+        ("stop", "stop the service, and with --sessions everything"),
         ("setup", "install kernels"),
         ("token", "make, list and revoke tokens"),
     ):

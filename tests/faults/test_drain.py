@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -72,3 +74,22 @@ def test_a_channel_is_closed_with_a_code_on_which_clients_come_back(server):
     with server.api() as api:
         assert api.wait(session, "held")["text"] == "'found again'"
         api.delete(session)
+
+
+def test_the_stop_command_leaves_sessions_or_nothing(server):
+    def stop(*flags: str) -> str:
+        command = [sys.executable, "-m", "kernelgate", "stop", "--data-dir", str(server.data_dir), *flags]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    with server.api() as api:
+        session = api.create()
+        api.run(session, "kept = 1")
+    assert stop() == "stopped\n"
+    assert server._reap() == 0
+    assert stop() == "no server was running\n"
+    server.start()
+    with server.api() as api:
+        assert api.run(session, "kept")["text"] == "1"
+    assert stop("--sessions") == "stopped; 1 session ended\n"
+    assert server._reap() == 0
+    assert server.leftovers() == []
