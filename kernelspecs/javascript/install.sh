@@ -11,14 +11,12 @@ if cmp -s package-lock.json node_modules/.installed-from && loads; then
   exit 0
 fi
 
-# No install scripts: the zeromq package brings its compiled addon. The two variables make a build, where npm
-# has to do one after all (a platform without that addon), use Debian's libzmq and headers.
-npm_config_nodedir=/usr npm_config_zmq_external=true \
-  npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error
+# No install scripts: the zeromq package brings its compiled addon (x86-64 and arm64, glibc and musl). The project's
+# build of one, elsewhere, would fetch sources that this installation may not have.
+npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error
 if ! loads; then
-  echo "no compiled zeromq addon for this platform (node $(node --version), $(uname -sm)); building one" >&2
-  npm_config_nodedir=/usr npm_config_zmq_external=true npm rebuild zeromq --loglevel=error
-  loads
+  echo "the zeromq package has no compiled addon for node $(node --version) on $(uname -sm)" >&2
+  exit 1
 fi
 
 # Only the addon that this machine loads is kept, and only the loader of the tool that builds addons.

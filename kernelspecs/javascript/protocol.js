@@ -94,6 +94,11 @@ let pumping = null;
 const full = () => outboxBytes > HELD_BYTES || outbox.length > HELD_MESSAGES;
 
 function publish(type, parent, content, topic = type) {
+  flushStream();
+  enqueue(type, parent, content, topic);
+}
+
+function enqueue(type, parent, content, topic) {
   const frames = encode([topic], type, parent, content);
   outbox.push(frames);
   outboxBytes += content.length;
@@ -137,8 +142,32 @@ const REMEMBERED_EXECUTIONS = 1000;
 let attributedTo = '{}';
 const headerOf = (id) => headers.get(id) ?? attributedTo;
 
+/*
+ * Text that comes thick and fast is put together: a message costs its reader far more than a few bytes do. The
+ * first text after a pause goes out at once.
+ */
+const GATHER_MS = 4;
+const GATHER_CHARS = 64 * KiB;
+let gathered = null;
+let gatherTimer = null;
+let flushedAt = 0;
+
 function stream(parent, name, text) {
-  if (text) publish('stream', parent, JSON.stringify({ name, text }));
+  if (!text) return;
+  if (gathered && (gathered.parent !== parent || gathered.name !== name)) flushStream();
+  if (gathered) gathered.text += text; else gathered = { parent, name, text };
+  if (performance.now() - flushedAt >= GATHER_MS || gathered.text.length >= GATHER_CHARS) flushStream();
+  else gatherTimer ??= setTimeout(flushStream, GATHER_MS);
+}
+
+function flushStream() {
+  if (!gathered) return;
+  const { parent, name, text } = gathered;
+  gathered = null;
+  clearTimeout(gatherTimer);
+  gatherTimer = null;
+  flushedAt = performance.now();
+  enqueue('stream', parent, JSON.stringify({ name, text }), 'stream');
 }
 
 const chunk = Buffer.allocUnsafe(64 * KiB);
@@ -417,6 +446,7 @@ let ending = false;
 /** Empties the queue of output, as far as that is possible in the time. */
 async function flush(ms) {
   endOfOutput();
+  flushStream();
   await Promise.race([pumping, new Promise((resolve) => setTimeout(resolve, ms))]);
 }
 
