@@ -115,7 +115,7 @@ class Gateway:
             channel.drain()
         busy = [session for session in self.services.keeper.live() if session.busy]
         deadline = time.monotonic() + (0 if end_sessions else self.settings.server.drain_s)
-        while any(session.busy for session in busy) and time.monotonic() < deadline:
+        while any(session.busy for session in busy) and time.monotonic() < deadline:  # noqa: ASYNC110 - they end in many places
             await asyncio.sleep(0.05)
         await self.services.keeper.close(end_sessions=end_sessions)
         await self.server.close_all_connections()
@@ -188,9 +188,8 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
         if not equals:
             raise ConfigError(f"--set takes SECTION.KEY=VALUE, got {text!r}")
         flags[key] = value
-    for key, value in (("server.host", arguments.host), ("server.port", arguments.port), ("data_dir", arguments.data_dir)):
-        if value is not None:
-            flags[key] = value
+    named = {"server.host": arguments.host, "server.port": arguments.port, "data_dir": arguments.data_dir}
+    flags |= {key: value for key, value in named.items() if value is not None}
     return settings_module.load(config=arguments.config, environ=os.environ, flags=flags)  # noqa: TID251 - here they are read
 
 

@@ -84,6 +84,7 @@ __kg_names() {
 __kg_about() {
   if [[ $1 == '$'* ]]; then declare -p "${1#?}"; return; fi
   local kind; kind=$(builtin type -t -- "$1")
+  [[ $1 == read && $(declare -f read) == *'__kg_frame prompt'* ]] && kind=builtin
   case $kind in
     '') declare -p "$1" ;;
     builtin|keyword) builtin help -- "$1" ;;

@@ -88,7 +88,7 @@ class Execution:
 
     def message(self, channel: str, message: Message, now: float) -> list[Emit]:
         """What a message that names this execution as its parent means. After the end, outputs come out marked late."""
-        emits = self._iopub(message, now) if channel == "iopub" else self._other(channel, message, now)
+        emits = self._iopub(message) if channel == "iopub" else self._other(channel, message, now)
         if self.done:
             return [(kind, {**fields, "late": True}) for kind, fields in emits if kind in ("stdout", "stderr", "result", "update", "clear")]
         if self.replied_at is not None and self.idle:
@@ -106,16 +106,16 @@ class Execution:
             count = message.content.get("execution_count")
             if isinstance(count, int):
                 self.execution_count = count
-            return self._start(now)
+            return self._start()
         return []
 
-    def _start(self, now: float) -> list[Emit]:
+    def _start(self) -> list[Emit]:
         if self._started:
             return []
         self._started = True
         return [("started", {"execution_count": self.execution_count, "fresh_kernel": self.fresh_kernel})]
 
-    def _iopub(self, message: Message, now: float) -> list[Emit]:
+    def _iopub(self, message: Message) -> list[Emit]:
         content = message.content
         match message.msg_type:
             case "status":
@@ -126,18 +126,18 @@ class Execution:
                 count = content.get("execution_count")
                 if isinstance(count, int):
                     self.execution_count = count
-                return self._start(now)
+                return self._start()
             case "stream":
-                return self._start(now) + self._text("stderr" if content.get("name") == "stderr" else "stdout", content.get("text"))
+                return self._start() + self._text("stderr" if content.get("name") == "stderr" else "stdout", content.get("text"))
             case "display_data" | "execute_result":
-                return self._start(now) + self._result(content, is_main=message.msg_type == "execute_result")
+                return self._start() + self._result(content, is_main=message.msg_type == "execute_result")
             case "update_display_data":
                 made = self._result(content, is_main=False)
                 return [("update", fields) for kind, fields in made if kind == "result" and fields.get("display_id")]
             case "clear_output":
                 return [("clear", {"wait": bool(content.get("wait"))})]
             case "error":
-                return self._start(now) + self._error(content)
+                return self._start() + self._error(content)
             case _:
                 return []  # comms and what else a kernel may broadcast
 

@@ -153,7 +153,7 @@ class Zygote:
                 self._end(message["session_id"], message["pid"], message["start_ticks"], remove=message["remove"])
                 return {}
             case "exit":
-                self._exit()
+                return self._exit()
             case other:
                 raise OSError(f"unknown operation {other!r}")
 

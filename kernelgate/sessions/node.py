@@ -119,16 +119,19 @@ class Node:
         self._tasks.start(self._read(sock), "zygote:read")
         return True
 
-    async def _spawn(self, config: dict[str, Any]) -> None:
-        started = time.monotonic()
+    def _popen_zygote(self) -> subprocess.Popen[bytes]:
+        """Not by asyncio, which kills what it started when its loop is closed: the zygote has to outlive the gateway."""
         paths = [str(Path(kernelgate.__file__).resolve().parent.parent)]
         program = f"import sys; sys.path += {paths!r}; from kernelgate.sandbox.zygote import main; sys.exit(main())"
-        # Not asyncio's own subprocess, which kills what it started when its loop is closed: the zygote has to outlive the gateway.
         with (self._data / "zygote.log").open("w") as errors:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [self.python["executable"], "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd="/", start_new_session=True,
                 env={"PATH": languages.search_path(self.python["prefix"]), "LANG": "C.UTF-8", "HOME": "/tmp"},
             )  # fmt: skip
+
+    async def _spawn(self, config: dict[str, Any]) -> None:
+        started = time.monotonic()
+        process = self._popen_zygote()
         assert process.stdin is not None
         assert process.stdout is not None
         self._reap_later(process)

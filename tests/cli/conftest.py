@@ -19,7 +19,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def environment(server: Server, tmp_path: Path) -> dict[str, str]:
     """The server is found by the file in its data directory, as on a user's machine."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("KERNELGATE_")}  # noqa: TID251  (what a child gets)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KERNELGATE_")}
     root = str(Path(__file__).resolve().parents[2])
     return {
         **kept,

@@ -22,9 +22,8 @@ def commands(heading: str) -> list[str]:
     section = README.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     found = []
     for block in re.findall(r"```console\n(.*?)```", section, re.DOTALL):
-        for line in block.replace("\\\n", "\\\0").splitlines():
-            if line.startswith("$ "):
-                found.append(line[2:].replace("\\\0", "\\\n"))
+        lines = block.replace("\\\n", "\\\0").splitlines()
+        found += [line[2:].replace("\\\0", "\\\n") for line in lines if line.startswith("$ ")]
     return found
 
 
@@ -41,7 +40,14 @@ def test_the_first_call_gives_a_chart_as_picture_and_as_data(server, tmp_path):
     assert "http://127.0.0.1:8930" in script
     script = script.replace("http://127.0.0.1:8930", server.url)
     env = {name: value for name, value in os.environ.items() if not name.startswith("KERNELGATE")}
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env={**env, "KERNELGATE_DATA_DIR": str(server.data_dir)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={**env, "KERNELGATE_DATA_DIR": str(server.data_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG\r\n")
     chart = json.loads((tmp_path / "answer.json").read_text())["results"][0]["chart"]

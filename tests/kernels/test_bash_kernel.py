@@ -100,7 +100,7 @@ def test_errexit_and_nounset_end_the_cell_alone(bash: Kernel) -> None:
 
 def test_environment_of_one_execution(bash: Kernel) -> None:
     bash.run("A=(1 2); export B=old; unset C")
-    value = "it's \"q\" $x\nline 2"
+    value = 'it\'s "q" $x\nline 2'
     cell = bash.run("sh -c 'echo \"$A|$B|$C\"'; B=changed; false", env={"A": "a", "B": value, "C": "c"})
     assert cell.stdout == f"a|{value}|c\n"
     assert bash.run("declare -p A B; echo ${C-unset}").stdout == 'declare -a A=([0]="1" [1]="2")\ndeclare -x B="old"\nunset\n'
@@ -168,10 +168,20 @@ def test_complete_inspect_is_complete(bash: Kernel) -> None:
     assert "my_function" in bash.ask("complete_request", code="true; my_f", cursor_pos=10)["matches"]
     files = bash.ask("complete_request", code="cat a", cursor_pos=5)
     assert (files["matches"], files["cursor_start"]) == (["a\\ file"], 4)
-    for code, text in (("cd x", "Change the shell working directory"), ("my_function", "my_function ()"), ("$my_variable", 'my_variable="1"')):
+    for code, text in (
+        ("cd x", "Change the shell working directory"),
+        ("my_function", "my_function ()"),
+        ("$my_variable", 'my_variable="1"'),
+    ):
         assert text in bash.ask("inspect_request", code=code, cursor_pos=1, detail_level=0)["data"]["text/plain"]
     assert bash.ask("inspect_request", code="no_such_thing", cursor_pos=2, detail_level=0)["found"] is False
-    for code, status in (("echo a", "complete"), ("if true; then", "incomplete"), ("a |", "incomplete"), ("cat <<X\na", "incomplete"), ("echo )", "invalid")):
+    for code, status in (
+        ("echo a", "complete"),
+        ("if true; then", "incomplete"),
+        ("a |", "incomplete"),
+        ("cat <<X\na", "incomplete"),
+        ("echo )", "invalid"),
+    ):
         assert bash.ask("is_complete_request", code=code)["status"] == status
 
 

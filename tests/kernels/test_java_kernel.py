@@ -393,7 +393,7 @@ def test_complete_inspect_is_complete(kernel: Kernel) -> None:
 
 
 def test_out_of_memory_leaves_the_kernel_usable() -> None:
-    environment = dict(os.environ, JDK_JAVA_OPTIONS="-Xmx96m")  # noqa: TID251 - a child inherits it
+    environment = dict(os.environ, JDK_JAVA_OPTIONS="-Xmx96m")
     small = Kernel(env=environment)
     try:
         done = small.run("var all = new ArrayList<long[]>(); while (true) all.add(new long[10_000]);")

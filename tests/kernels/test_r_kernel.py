@@ -49,8 +49,12 @@ def test_tables(r: Kernel) -> None:
     )
     assert cell.result is not None
     assert cell.result[DATA] == {
-        "n": [1.5, None], "s": ["a", "<b>"], "d": ["2024-01-02", None], "t": ["1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z"],
-        "f": ["u", "v"], "l": [True, None],
+        "n": [1.5, None],
+        "s": ["a", "<b>"],
+        "d": ["2024-01-02", None],
+        "t": ["1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z"],
+        "f": ["u", "v"],
+        "l": [True, None],
     }
     assert "<td>&lt;b&gt;</td>" in cell.result["text/html"]
     assert cell.result["text/plain"].splitlines()[0].split() == ["n", "s", "d", "t", "f", "l"]
@@ -58,12 +62,15 @@ def test_tables(r: Kernel) -> None:
     assert large is not None
     assert len(large[DATA]["i"]) == 10_000
     assert r.run("list(a = 1, b = list(2, 'z'))").result == {
-        "text/plain": '$a\n[1] 1\n\n$b\n$b[[1]]\n[1] 2\n\n$b[[2]]\n[1] "z"\n\n', "application/json": {"a": 1, "b": [2, "z"]},
+        "text/plain": '$a\n[1] 1\n\n$b\n$b[[1]]\n[1] 2\n\n$b[[2]]\n[1] "z"\n\n',
+        "application/json": {"a": 1, "b": [2, "z"]},
     }
 
 
 def test_streams(r: Kernel) -> None:
-    cell = r.run("cat('a'); system('echo b; echo c >&2'); write('d', stderr()); message('e'); warning('f'); suppressWarnings(as.integer('x'))")
+    cell = r.run(
+        "cat('a'); system('echo b; echo c >&2'); write('d', stderr()); message('e'); warning('f'); suppressWarnings(as.integer('x'))"
+    )
     assert (cell.stdout, cell.stderr) == ("ab\n", "c\nd\ne\nWarning: f\n")
     slow = r.run("for (i in 1:3) { cat(i); Sys.sleep(0.15) }")
     assert slow.stdout == "123"
@@ -105,9 +112,9 @@ def test_errors(r: Kernel, code: str, error: tuple[str, str | None], traceback: 
 
 def test_environment_of_one_execution(r: Kernel) -> None:
     r.run("Sys.setenv(KG_B = 'old')")
-    cell = r.run("system('echo \"$KG_A|$KG_B\"'); stop(Sys.getenv('KG_A'))", env={"KG_A": "it's \"q\"", "KG_B": "new"})
+    cell = r.run("system('echo \"$KG_A|$KG_B\"'); stop(Sys.getenv('KG_A'))", env={"KG_A": 'it\'s "q"', "KG_B": "new"})
     assert cell.stdout == 'it\'s "q"|new\n'
-    assert cell.error == ("simpleError", "it's \"q\"")
+    assert cell.error == ("simpleError", 'it\'s "q"')
     r.run("cat('in'); Sys.sleep(30)", env={"KG_B": "b"}, interrupt_at="in")
     assert r.run("cat(Sys.getenv('KG_A', 'unset'), Sys.getenv('KG_B'))").stdout == "unset old"
 
@@ -173,7 +180,9 @@ def test_ggplot(r: Kernel) -> None:
 
 
 def test_displays(r: Kernel) -> None:
-    cell = r.run("display_html('<b>x</b>'); IRdisplay::display_markdown('# t'); display_latex('$x$'); display_json('{\"a\": 1}'); display_svg('<svg/>'); cat('end')")
+    cell = r.run(
+        "display_html('<b>x</b>'); IRdisplay::display_markdown('# t'); display_latex('$x$'); display_json('{\"a\": 1}'); display_svg('<svg/>'); cat('end')"
+    )
     html, markdown, latex, json_, svg = cell.displays
     assert html["text/html"] == "<b>x</b>"
     assert markdown["text/markdown"] == markdown["text/plain"] == "# t"
@@ -201,7 +210,10 @@ def test_complete_inspect_is_complete(r: Kernel) -> None:
 def test_comms(r: Kernel) -> None:
     r.run("IRkernel::comm_manager()$register_target('echo', function(comm, data) comm$on_msg(function(data) cat('got', data$n)))")
     session = r.client.session
-    for kind, content in (("comm_open", {"comm_id": "c", "target_name": "echo", "data": {}}), ("comm_msg", {"comm_id": "c", "data": {"n": 5}})):
+    for kind, content in (
+        ("comm_open", {"comm_id": "c", "target_name": "echo", "data": {}}),
+        ("comm_msg", {"comm_id": "c", "data": {"n": 5}}),
+    ):
         r.client.shell_channel.send(session.msg(kind, content))
     # cat() writes each of its arguments by itself.
     text = ""

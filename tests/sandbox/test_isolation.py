@@ -228,10 +228,14 @@ def test_runtimes_size_themselves_by_the_sessions_memory(tmp_path):
     with Server(tmp_path / "data", "sessions.pool_size=1", f"sandbox.memory_bytes={1024**3}") as server, server.api() as api:
         session = api.create()
         assert int(api.run(session, "Runtime.getRuntime().maxMemory()", language="java")["text"]) < 1024**3
-        filled = api.run(session, "var all = new java.util.ArrayList<byte[]>(); while (true) all.add(new byte[10_000_000]);", language="java")
+        filled = api.run(
+            session, "var all = new java.util.ArrayList<byte[]>(); while (true) all.add(new byte[10_000_000]);", language="java"
+        )
         assert filled["error"]["name"] == "OutOfMemoryError"
         assert api.run(session, "all = null; 6 * 7", language="java")["text"] == "42"
-        assert "NOTE" not in "".join(api.run(session, 'new ProcessBuilder("java", "-version").inheritIO().start().waitFor()', language="java")["logs"]["stderr"])
+        assert "NOTE" not in "".join(
+            api.run(session, 'new ProcessBuilder("java", "-version").inheritIO().start().waitFor()', language="java")["logs"]["stderr"]
+        )
         if api.call("GET", "/health")["sandbox"]["cgroup_version"] == 1:
             assert float(api.run(session, "require('v8').getHeapStatistics().heap_size_limit", language="javascript")["text"]) < 1024**3
     assert server.leftovers() == []

@@ -84,7 +84,7 @@ def test_many_runs_at_once(server):
 def test_a_cancelled_wait_leaves_the_code_running(server):
     async def cancel():
         async with AsyncClient(server.url, server.token) as client, await client.sessions.create() as session:
-            task = asyncio.ensure_future(session.code.run("import time; time.sleep(1.5); 'done'", execution_id="kept", on_stdout=print))  # noqa: TID251  (what users do)
+            task = asyncio.ensure_future(session.code.run("import time; time.sleep(1.5); 'done'", execution_id="kept", on_stdout=print))
             await asyncio.sleep(0.5)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

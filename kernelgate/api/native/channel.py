@@ -113,12 +113,15 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         await self._write(json.dumps(message, separators=(",", ":")).encode())
 
     async def _write(self, text: bytes) -> None:
-        try:
-            async with asyncio.timeout(self.services.settings.server.write_timeout_s):
-                await self.write_message(text)
-        except TimeoutError:
+        # Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
+        future = asyncio.ensure_future(self.write_message(text))  # noqa: TID251 - it is a future already
+        done, _ = await asyncio.wait({future}, timeout=self.services.settings.server.write_timeout_s)
+        if not done:
+            future.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())
+            log.info("a reader that takes nothing was let go", extra={"request_id": self.request_id})
             self.close(1013, "the reader takes nothing")
-            raise websocket.WebSocketClosedError from None
+            raise websocket.WebSocketClosedError
+        await future
 
     async def _serve(self, key: str, request: dict[str, Any]) -> None:
         """One request from its start to its last event."""
@@ -169,7 +172,9 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         try:
             accepted = await operation.result(self.services, self._session, "execute", mode="accept", after=0, **fields)
             await self._reply_bytes(key, accepted)
-            await self._events(key, operation.events(self.services, self._session, "attach", counted=True, execution_id=fields["execution_id"]))
+            await self._events(
+                key, operation.events(self.services, self._session, "attach", counted=True, execution_id=fields["execution_id"])
+            )
         except (websocket.WebSocketClosedError, asyncio.CancelledError):
             if body.on_disconnect == "interrupt":
                 self.services.tasks.start(

@@ -42,6 +42,15 @@ class StreamingHandler(BaseHandler):
             raise InvalidRequest(f"after: the number of an event is expected, got {text[:100]!r}")
         return number
 
+    async def flushed(self) -> None:
+        """Waits until the socket has taken what was written. Raises StreamClosedError, TimeoutError."""
+        # Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
+        future = asyncio.ensure_future(self.flush())  # noqa: TID251 - it is a future already
+        done, _ = await asyncio.wait({future}, timeout=self.services.settings.server.write_timeout_s)
+        if not done:
+            raise TimeoutError
+        await future
+
     async def stream(self, kind: str, events: AsyncGenerator[list[bytes], None], *, accepted: bool = True) -> bool:
         """Writes events until their end. Whether it got there; false when the client left.
 
@@ -55,14 +64,19 @@ class StreamingHandler(BaseHandler):
         streams = self.services.metrics.streams
         streams.inc()
         ahead: asyncio.Task[list[bytes] | None] | None = None
+
+        def leave() -> None:
+            if ahead is not None:
+                ahead.cancel()
+
+        self.when_gone(leave)
         try:
             if accepted:
-                await self.flush()
+                await self.flushed()
             async with contextlib.aclosing(events) as source:
                 while not self.client_gone:
                     if ahead is None:
                         ahead = self.services.tasks.start(_next(source), "stream:next", awaited=True)
-                        self.when_gone(_canceller(ahead))
                     done, _ = await asyncio.wait({ahead}, timeout=server.keepalive_s)
                     if not done:
                         self.write(b": keepalive\n\n" if kind == _SSE else b'{"type":"keepalive"}\n')
@@ -73,13 +87,14 @@ class StreamingHandler(BaseHandler):
                         if lines is None:
                             break
                         self.write(encode(lines))
-                    async with asyncio.timeout(server.write_timeout_s):
-                        await self.flush()
+                    await self.flushed()
                 if ahead is not None:
                     ahead.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await ahead
-        except (iostream.StreamClosedError, TimeoutError):
+        except (iostream.StreamClosedError, TimeoutError) as exc:
+            if isinstance(exc, TimeoutError):
+                log.info("a reader that takes nothing was let go", extra={"request_id": self.request_id})
             self.detach().close()  # what is left of the answer would go on waiting for a reader that takes nothing
             return False
         except KernelgateError as exc:
@@ -97,13 +112,6 @@ class StreamingHandler(BaseHandler):
             return False
         self.finish()
         return True
-
-
-def _canceller(task: asyncio.Task[Any]) -> Callable[[], None]:
-    def cancel() -> None:
-        task.cancel()
-
-    return cancel
 
 
 async def _next(source: AsyncIterator[list[bytes]]) -> list[bytes] | None:

@@ -123,7 +123,9 @@ def _count(services: Services, language: str, status: str | None, seconds: float
     services.metrics.execution_seconds.labels(language).observe(seconds or 0)
 
 
-async def events(services: Services, session: Session, op: str, *, after: int = 0, counted: bool = False, **fields: Any) -> AsyncGenerator[list[bytes], None]:
+async def events(
+    services: Services, session: Session, op: str, *, after: int = 0, counted: bool = False, **fields: Any
+) -> AsyncGenerator[list[bytes], None]:
     """The lines of a stream, checked, as they come. A host that dies in between is found again, and the stream goes on where it was.
 
     `counted`: it is the whole of one execution, for the metrics.
