@@ -145,9 +145,12 @@ def test_the_gateway_killed_at_random_moments_loses_nothing(server):
 def test_a_request_that_waits_for_json_is_found_again(server):
     with server.api() as api:
         session = api.create()
-        waiting = threading.Thread(
-            target=lambda: pytest.raises(httpx.TransportError, api.run, session, "import time; time.sleep(1); 'done'", id="waited")
-        )
+
+        def wait_in_vain() -> None:
+            with pytest.raises(httpx.TransportError):
+                api.run(session, "import time; time.sleep(1); 'done'", id="waited")
+
+        waiting = threading.Thread(target=wait_in_vain)
         waiting.start()
         with server.api() as other:
             other.until(lambda: other.http.get(f"/v1/sessions/{session}/executions/waited").status_code == 200)
