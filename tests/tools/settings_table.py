@@ -47,7 +47,8 @@ def _default(key: str, value: Any) -> str:
 def table() -> str:
     texts, defaults = meanings(), settings.Settings()
     rows = ["| setting | default | means |", "|---|---|---|"]
-    for key in settings.keys():
+    names = settings.keys()
+    for key in names:
         section, _, name = key.rpartition(".")
         holder: msgspec.Struct = getattr(defaults, section) if section else defaults
         rows.append(f"| `{key}` | {_default(key, getattr(holder, name))} | {texts[f'{type(holder).__name__}.{name}']} |")
