@@ -36,7 +36,6 @@ from kernelgate.link.journal import Journal
 from kernelgate.protocol.event import decode
 from kernelgate.protocol.execution import Death, Execution, Limits
 from kernelgate.protocol.jupyter import Message
-from kernelgate.protocol.result import Fold
 
 log = logging.getLogger(__name__)
 
@@ -453,10 +452,7 @@ class SessionHost:
 
     def result(self, execution_id: str) -> dict[str, Any]:
         """The result so far, from the journal."""
-        fold = Fold()
-        for event in self.journal.execution(execution_id):
-            fold.feed(event)
-        result = fold.result()
+        result = self.journal.result(execution_id)
         known = self.jobs.get(execution_id)
         if known is not None:
             result["queue_position"] = known[0].position(execution_id)
@@ -496,14 +492,9 @@ class SessionHost:
         request.reply({"executions": [self._summary(name) for name in page], "more": len(names) > len(page)})
 
     def _summary(self, execution_id: str) -> dict[str, Any]:
-        span = self.journal.spans[execution_id]
-        if span.summary is not None and span.summary["last_seq"] == span.last_seq:
-            return span.summary
-        result = self.result(execution_id)
-        summary = {name: value for name, value in result.items() if name not in ("logs", "results", "text")}
-        if span.ended:
-            span.summary = summary
-        return summary
+        summary = self.journal.summary(execution_id)
+        known = self.jobs.get(execution_id)
+        return summary if known is None else {**summary, "queue_position": known[0].position(execution_id)}
 
     def op_events(self, request: Request) -> None:
         self.server.stream(request, None, request.fields.get("after") or 0)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelgate.protocol import event as events
+from kernelgate.protocol.result import Fold
 
 CHUNK_BYTES = 256 * 1024
 _CHECKPOINT_BYTES = 64 * 1024
@@ -129,13 +130,31 @@ class Journal:
         at = bisect_right(self._checkpoints, (seq, self.size)) - 1
         return self._checkpoints[at][1] if at >= 0 else 0
 
-    def execution(self, execution_id: str) -> Iterator[events.Event]:
-        """The written events of one execution, in order."""
+    def execution(self, execution_id: str, *, without: frozenset[str] = frozenset()) -> Iterator[events.Event]:
+        """The written events of one execution, in order; those of the types `without` are passed over unread."""
         span = self.spans[execution_id]
         mark = events.marker(execution_id)
         for _, line in self._lines(span.start, span.end):
-            if events.belongs(line, mark):
+            if events.belongs(line, mark) and not (without and events.type_of(line) in without):
                 yield events.decode(line)
+
+    def result(self, execution_id: str) -> dict[str, Any]:
+        """The result so far."""
+        fold = Fold()
+        for event in self.execution(execution_id):
+            fold.feed(event)
+        return fold.result()
+
+    def summary(self, execution_id: str) -> dict[str, Any]:
+        """The result so far without its outputs, which are not read for it."""
+        span = self.spans[execution_id]
+        if span.summary is None or span.summary["last_seq"] != span.last_seq:
+            fold = Fold()
+            for event in self.execution(execution_id, without=events.OUTPUTS):
+                fold.feed(event)
+            span.summary = {name: value for name, value in fold.result().items() if name not in ("logs", "results", "text")}
+            span.summary["last_seq"] = span.last_seq
+        return span.summary
 
     def all(self) -> Iterator[events.Event]:
         for _, line in self._lines(0, self.size):

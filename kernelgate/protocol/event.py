@@ -16,8 +16,10 @@ Event = dict[str, Any]
 # In JSON of ASCII alone: an escaped backslash (after which "ud800" is just text), a pair of surrogates, and a half one, which Unicode text cannot have and strict readers refuse.
 _SURROGATES = re.compile(r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\ud[89a-f][0-9a-f]{2}")
 
-#: Outputs: what a notebook would show below the cell.
-OUTPUTS = frozenset({"stdout", "stderr", "result", "update", "clear", "error"})
+_TYPE = re.compile(rb'\{"seq":\d+,"execution_id":(?:null|"[^"]*"),"type":"([a-z_]+)"')
+
+#: What may be large, and says nothing of how an execution went.
+OUTPUTS = frozenset({"stdout", "stderr", "result", "update", "truncated"})
 
 
 def encode(seq: int, execution_id: str | None, kind: str, time: float, fields: dict[str, Any]) -> bytes:
@@ -59,6 +61,12 @@ def seq_of(line: bytes) -> int:
     if not line.startswith(b'{"seq":'):
         raise ValueError("not an event")
     return int(line[7 : line.index(b",", 7, 40)])
+
+
+def type_of(line: bytes) -> str:
+    """The type of a line, without parsing the rest. "" where there is none."""
+    found = _TYPE.match(line)
+    return found[1].decode() if found else ""
 
 
 def _finite(value: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 from kernelgate.errors import SessionClosed
 from kernelgate.link.journal import Journal
 from kernelgate.protocol import event as events
-from kernelgate.protocol.result import Fold
 
 
 class History:
@@ -33,20 +32,13 @@ class History:
 
     def result(self, execution_id: str) -> dict[str, Any]:
         """The result; one that was cut short by the session's end stays `running` or `queued`."""
-        fold = Fold()
-        for event in self._journal().execution(execution_id):
-            fold.feed(event)
-        return fold.result()
+        return self._journal().result(execution_id)
 
     def executions(self, limit: int, before: str | None) -> dict[str, Any]:
         names = list(reversed(self._journal().spans))
         if before is not None:
             names = names[names.index(before) + 1 :] if before in names else []
-        page = [self.result(name) for name in names[:limit]]
-        return {
-            "executions": [{key: value for key, value in result.items() if key not in ("logs", "results", "text")} for result in page],
-            "more": len(names) > limit,
-        }
+        return {"executions": [self._journal().summary(name) for name in names[:limit]], "more": len(names) > limit}
 
     async def events(self, execution_id: str | None, after: int) -> AsyncGenerator[list[bytes], None]:
         """The lines after a number, in steps; of one execution or of all."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -23,6 +24,8 @@ from kernelgate.api.native import model, operation
 from kernelgate.api.native.context import QUESTIONS, question
 from kernelgate.errors import Conflict, Draining, InvalidRequest, KernelgateError
 from kernelgate.sessions.session import Session
+
+log = logging.getLogger(__name__)
 
 #: Requests of one socket under way at once.
 _MAX_REQUESTS = 256
@@ -114,7 +117,7 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
 
     async def _write(self, text: bytes) -> None:
         # Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
-        future = asyncio.ensure_future(self.write_message(text))  # noqa: TID251 - it is a future already
+        future = self.write_message(text)
         done, _ = await asyncio.wait({future}, timeout=self.services.settings.server.write_timeout_s)
         if not done:
             future.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
@@ -19,6 +20,8 @@ from kernelgate.errors import ExecutionNotFound, InvalidRequest, KernelgateError
 from kernelgate.protocol.event import seq_of
 from kernelgate.sessions.history import History
 from kernelgate.sessions.session import Session
+
+log = logging.getLogger(__name__)
 
 _NDJSON, _SSE = "application/x-ndjson", "text/event-stream"
 _TYPE = re.compile(rb'"type":"([a-z_]+)"')
@@ -45,7 +48,7 @@ class StreamingHandler(BaseHandler):
     async def flushed(self) -> None:
         """Waits until the socket has taken what was written. Raises StreamClosedError, TimeoutError."""
         # Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
-        future = asyncio.ensure_future(self.flush())  # noqa: TID251 - it is a future already
+        future = self.flush()
         done, _ = await asyncio.wait({future}, timeout=self.services.settings.server.write_timeout_s)
         if not done:
             raise TimeoutError
@@ -112,6 +115,13 @@ class StreamingHandler(BaseHandler):
             return False
         self.finish()
         return True
+
+
+def _canceller(task: asyncio.Task[Any]) -> Callable[[], None]:
+    def cancel() -> None:
+        task.cancel()
+
+    return cancel
 
 
 async def _next(source: AsyncIterator[list[bytes]]) -> list[bytes] | None:
