@@ -14,11 +14,11 @@ LANGUAGES = ["bash", "java", "javascript", "python", "r", "typescript"]
 
 def kinds(notebook):
     """What each cell shows, without what may differ from run to run."""
-    shown = []
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            shown.append([(one.output_type, sorted(one.get("data", {})) or one.get("name") or one.get("ename")) for one in cell.outputs])
-    return shown
+    return [
+        [(one.output_type, sorted(one.get("data", {})) or one.get("name") or one.get("ename")) for one in cell.outputs]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
 
 
 def pictures(notebook):
