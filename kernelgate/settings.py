@@ -7,6 +7,7 @@ None means no limit. Durations are seconds, sizes are bytes.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import sys
 import tomllib
@@ -21,6 +22,13 @@ from kernelgate.errors import ConfigError
 MiB = 1024 * 1024
 
 #: Read by clients, not settings of the server.
+_MAY_BE_ZERO = {
+    "server.drain_s",
+    "sessions.retention_s",
+    "sessions.pool_size",
+    "executions.max_output_bytes",
+    "executions.max_result_bytes",
+}
 _CLIENT_VARIABLES = {"KERNELGATE_URL", "KERNELGATE_TOKEN", "KERNELGATE_CONFIG"}
 
 
@@ -54,6 +62,8 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A session is ended so long after it was made, unless something runs in it."""
     retention_s: float = 86400.0
     """How long the history and files of an ended session stay readable."""
+    journal_bytes: int | None = 1024 * MiB
+    """Size of a session's journal; beyond it the records of the oldest executions that have ended are let go of."""
     max_sessions: int = 1000
     """Live sessions at once, pool included."""
     pool_size: int = 4
@@ -209,17 +219,14 @@ def _checked(settings: Settings) -> Settings:
         raise ConfigError(f'sandbox.kind is {settings.sandbox.kind!r}; it can be "namespaces" or "none"')
     if not 0 <= settings.server.port <= 65535:
         raise ConfigError(f"server.port is {settings.server.port}; it can be 0 to 65535")
-    for key in (
-        "executions.timeout_s",
-        "server.drain_s",
-        "server.write_timeout_s",
-        "server.keepalive_s",
-        "server.max_body_bytes",
-        "executions.max_output_bytes",
-    ):
-        section, _, name = key.partition(".")
-        if getattr(getattr(settings, section), name) <= 0:
-            raise ConfigError(f"{key} must be above 0")
+    for key in keys():
+        value: Any = settings
+        for name in key.split("."):
+            value = getattr(value, name)
+        if not isinstance(value, int | float) or key == "server.port":
+            continue
+        if not math.isfinite(value) or value < 0 or (value == 0 and key not in _MAY_BE_ZERO):
+            raise ConfigError(f"{key} is {value}; it must be {'0 or more' if key in _MAY_BE_ZERO else 'above 0'}")
     if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise ConfigError(f"log_level is {settings.log_level!r}; it can be DEBUG, INFO, WARNING or ERROR")
     return settings

@@ -18,6 +18,7 @@ import zmq
 
 from kernelgate import ids
 from kernelgate.errors import (
+    CapacityExceeded,
     ContextNotFound,
     ExecutionConflict,
     ExecutionNotFound,
@@ -107,7 +108,7 @@ class SessionHost:
         self.init = InitClient(self.loop, init)
         self.kernels_dir = Path(config["kernels_dir"])
         self.spool = Spool(Path(config["spool_dir"]))
-        self.journal = Journal(Path(config["journal"]))
+        self.journal = Journal(Path(config["journal"]), limit_bytes=config["journal_bytes"])
         self.contexts: dict[str, Context] = {}
         self.jobs: dict[str, tuple[Context, Job]] = {}
         self.last_activity = time.time()
@@ -374,6 +375,12 @@ class SessionHost:
             self._same(execution_id, fields)
             self._attach(request, execution_id)
             return
+        if execution_id in self.journal.dropped:
+            raise ExecutionConflict(f"execution {execution_id!r} has run, and its record was let go of to make room; choose another id")
+        if self.journal.full:
+            raise CapacityExceeded(
+                "the session's journal is full: what runs keeps older records from being let go of; let it end, or cancel it"
+            )
         context = self._context(request)
         limits = fields["limits"]
         spooled = {

@@ -2,10 +2,14 @@
 
 Events are numbered when they are appended and written by `flush` in one write; only what was written is sent on. What a process wrote survives its death, so the journal
 needs no fsync to outlive kill -9 of any process; a power failure may take the last seconds. A torn last line, left by a full disk or a crash, is cut off at open.
+
+A journal has a limit: beyond it the oldest executions that have ended are let go of, by punching a hole where they were. Offsets stay what they are, and the disk gets its
+blocks back.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from bisect import bisect_right
@@ -19,6 +23,11 @@ from kernelgate.protocol.result import Fold
 
 CHUNK_BYTES = 256 * 1024
 _CHECKPOINT_BYTES = 64 * 1024
+#: Ids of executions that were let go of: they must not run again.
+_REMEMBERED_IDS = 100_000
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
 @dataclass(slots=True)
@@ -35,8 +44,11 @@ class Span:
 class Journal:
     """One session's journal, open for appending and reading, or for reading alone. Raises OSError where the file cannot be used."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, limit_bytes: int | None = None) -> None:
         self._read_only = read_only
+        self._limit_bytes = limit_bytes
+        self.start = 0  # what lies before was let go of
+        self.dropped: dict[str, None] = {}
         self._fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT | os.O_APPEND) | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.size = os.fstat(self._fd).st_size
         self.last_seq = 0
@@ -47,8 +59,8 @@ class Journal:
             self._recover()
 
     def _recover(self) -> None:
-        end = 0
-        for offset, line in self._lines(0, self.size):
+        self.start = end = self._first_data()
+        for offset, line in self._lines(self.start, self.size):
             try:
                 record = events.decode(line)
             except ValueError:
@@ -60,6 +72,18 @@ class Journal:
                 os.ftruncate(self._fd, end)
             self.size = end
 
+    def _first_data(self) -> int:
+        """Where the first line begins: behind the hole, if there is one."""
+        try:
+            start = os.lseek(self._fd, 0, os.SEEK_DATA)
+        except OSError:
+            return self.size  # all hole
+        while start < self.size and (data := os.pread(self._fd, CHUNK_BYTES, start)):
+            start += len(data) - len(data.lstrip(b"\0"))
+            if data.strip(b"\0"):
+                break
+        return start
+
     def _index(self, offset: int, line: bytes, execution_id: str | None, kind: str, seq: int) -> None:
         if not self._checkpoints or offset - self._checkpoints[-1][1] >= _CHECKPOINT_BYTES:
             self._checkpoints.append((seq, offset))
@@ -68,6 +92,9 @@ class Journal:
             return
         span = self.spans.get(execution_id)
         if span is None:
+            if execution_id in self.dropped or kind not in events.FIRST:
+                self.dropped[execution_id] = None  # late output of one that was let go of, or what the hole has left of it
+                return
             span = self.spans[execution_id] = Span(offset, offset, seq)
         span.end, span.last_seq = offset + len(line), seq
         if kind == "end":
@@ -99,7 +126,31 @@ class Journal:
         for line, execution_id, kind, seq in pending:
             self._index(self.size, line, execution_id, kind, seq)
             self.size += len(line)
+        if self._limit_bytes is not None and self.size - self.start > self._limit_bytes:
+            self._let_go(self.size - self._limit_bytes * 3 // 4)
         return True
+
+    @property
+    def full(self) -> bool:
+        """Whether it is well over its limit, because what runs keeps what was before from being let go of."""
+        return self._limit_bytes is not None and self.size - self.start > self._limit_bytes * 5 // 4
+
+    def _let_go(self, before: int) -> None:
+        """Frees what lies before an offset, but for executions that have not ended."""
+        before = min([before, *(span.start for span in self.spans.values() if not span.ended)])
+        at = bisect_right([offset for _, offset in self._checkpoints], before) - 1
+        cut = self._checkpoints[at][1] if at >= 0 else self.start
+        if cut <= self.start:
+            return
+        if _libc.fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, self.start, cut - self.start) != 0:
+            return  # a file system without holes: it fills up, and `full` refuses what is new
+        self.start = cut
+        self._checkpoints = self._checkpoints[at:]
+        for execution_id in [name for name, span in self.spans.items() if span.start < cut]:
+            del self.spans[execution_id]
+            self.dropped[execution_id] = None
+        while len(self.dropped) > _REMEMBERED_IDS:
+            del self.dropped[next(iter(self.dropped))]
 
     def read(self, offset: int, end: int) -> bytes:
         """Whole lines from `offset`, about CHUNK_BYTES of them (one line at least), none beyond `end`."""
@@ -128,7 +179,7 @@ class Journal:
     def offset_after(self, seq: int) -> int:
         """Where to begin reading to see every event after `seq` (earlier ones may come first)."""
         at = bisect_right(self._checkpoints, (seq, self.size)) - 1
-        return self._checkpoints[at][1] if at >= 0 else 0
+        return self._checkpoints[at][1] if at >= 0 else self.start
 
     def execution(self, execution_id: str, *, without: frozenset[str] = frozenset()) -> Iterator[events.Event]:
         """The written events of one execution, in order; those of the types `without` are passed over unread."""
@@ -157,7 +208,7 @@ class Journal:
         return span.summary
 
     def all(self) -> Iterator[events.Event]:
-        for _, line in self._lines(0, self.size):
+        for _, line in self._lines(self.start, self.size):
             yield events.decode(line)
 
     def close(self) -> None:

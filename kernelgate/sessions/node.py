@@ -232,7 +232,11 @@ class Node:
                 "op": "make",
                 "session_id": session_id,
                 "slot": slot,
-                "config": {"session_id": session_id, "base_env": self.base_env(session_id)},
+                "config": {
+                    "session_id": session_id,
+                    "base_env": self.base_env(session_id),
+                    "journal_bytes": self._settings.sessions.journal_bytes,
+                },
             }
         )
         return int(answer["pid"]), int(answer["start_ticks"])
