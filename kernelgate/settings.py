@@ -21,7 +21,6 @@ from kernelgate.errors import ConfigError
 
 MiB = 1024 * 1024
 
-#: Read by clients, not settings of the server.
 _MAY_BE_ZERO = {
     "server.drain_s",
     "sessions.retention_s",
@@ -29,6 +28,7 @@ _MAY_BE_ZERO = {
     "executions.max_output_bytes",
     "executions.max_result_bytes",
 }
+#: Read by clients, not settings of the server.
 _CLIENT_VARIABLES = {"KERNELGATE_URL", "KERNELGATE_TOKEN", "KERNELGATE_CONFIG"}
 
 

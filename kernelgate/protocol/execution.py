@@ -155,7 +155,7 @@ class Execution:
                 if not self._ring and room > 0:
                     head, part = _split(part, room)
                     self._text_bytes += utf8_bytes(head)
-                    emits.append((stream, {"text": head}))
+                    emits += [(stream, {"text": head})] if head else []
                     size = utf8_bytes(part)
                 self._hold(stream, part, size)
             else:
@@ -175,15 +175,14 @@ class Execution:
             excess = self._ring_bytes - limit
             if old_size > excess:
                 head, rest = _split(old, excess)
-                # A character that straddles the cut goes with the head.
+                if utf8_bytes(head) < excess:
+                    head, rest = old[: len(head) + 1], old[len(head) + 1 :]  # a character that straddles the cut goes with the head
                 cut = utf8_bytes(head)
                 self._ring.appendleft((old_stream, rest, old_size - cut))
             else:
                 cut = old_size
             self._ring_bytes -= cut
             self._cut[f"{old_stream}_bytes"] += cut
-            if cut == 0:
-                break
 
     def _drain(self) -> list[Emit]:
         emits: list[Emit] = [
@@ -191,6 +190,8 @@ class Execution:
         ]
         emits += [(stream, {"text": text}) for stream, text, _ in self._ring if text]
         self._ring.clear()
+        self._text_bytes += self._ring_bytes  # what comes late shares the limit
+        self._ring_bytes = 0
         return emits
 
     def _result(self, content: dict[str, Any], *, is_main: bool) -> list[Emit]:
