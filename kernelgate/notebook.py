@@ -30,25 +30,34 @@ MIME_TYPES = {
     "javascript": "application/javascript",
 }
 
-_ERASE_LINE = re.compile(r"\x1b\[[0-2]?K")
+#: What moves on a line: carriage return, backspace, and ECMA-48's "erase in line", as progress bars use them.
+_MOVES = re.compile("(\r|\b|\x1b\\[[0-2]?K)")
 
 
 def settled(text: str) -> str:
-    """What stays on the screen: a carriage return starts its line again and overwrites, a backspace goes one back."""
+    """What stays on the screen: a carriage return starts its line again and overwrites, a backspace goes one back, erasing erases."""
     if "\r" not in text and "\b" not in text:
         return text
-    return "\n".join(_overwritten(line) for line in text.replace("\r\n", "\n").split("\n"))
+    lines = text.replace("\r\n", "\n").split("\n")
+    return "\n".join(_overwritten(line) if "\r" in line or "\b" in line else line for line in lines)
 
 
 def _overwritten(line: str) -> str:
     shown: list[str] = []
     at = 0
-    for part in re.split("([\r\b])", _ERASE_LINE.sub("", line)):
+    for part in _MOVES.split(line):
         if part == "\r":
             at = 0
         elif part == "\b":
             at = max(0, at - 1)
-        else:
+        elif part in {"\x1b[K", "\x1b[0K"}:
+            del shown[at:]
+        elif part == "\x1b[1K":
+            shown[:at] = " " * min(at, len(shown))
+        elif part == "\x1b[2K":
+            shown.clear()
+        elif part:
+            shown += " " * (at - len(shown))
             # What a shorter text does not cover stays visible, as on a terminal.
             shown[at : at + len(part)] = part
             at += len(part)
@@ -123,8 +132,7 @@ class CellOutputs:
             self._show(event)
         elif kind == "error":
             error = event.get("error") or {}
-            traceback = (error.get("traceback") or "").split("\n")
-            self._fail(error.get("name") or "Error", error.get("value") or "", traceback)
+            self._fail(error.get("name") or "Error", error.get("value") or "", error.get("traceback") or "")
         elif kind == "end":
             self._end(event)
         else:
@@ -161,8 +169,8 @@ class CellOutputs:
         if display_id:
             self._displays.add(display_id, output)
 
-    def _fail(self, name: str, value: str, traceback: list[str]) -> None:
-        self._append({"output_type": "error", "ename": name, "evalue": value, "traceback": traceback})
+    def _fail(self, name: str, value: str, traceback: str) -> None:
+        self._append({"output_type": "error", "ename": name, "evalue": value, "traceback": traceback.split("\n")})
 
     def _end(self, event: Json) -> None:
         if self.execution_count is None:
@@ -174,7 +182,7 @@ class CellOutputs:
             status = event.get("status") or "failed"
             death = event.get("death") or {}
             value = death.get("message") or f"the execution ended as {status}"
-            self._fail(status, value, [value])
+            self._fail(status, value, value)
 
 
 def from_events(events: Iterable[Json]) -> Json:

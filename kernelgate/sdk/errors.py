@@ -21,7 +21,7 @@
           SessionClosed
         CapacityExceeded
       ServerFault                  kernelgate failed: report it with its request id
-        ServerUnavailable
+        ServerUnavailable, KernelUnavailable
         UnexpectedAnswer
       CodeFailed                   by `raise_for_error()` only: a failed result as an exception
         CodeRaised, CodeTimedOut, CodeInterrupted, CodeCancelled, KernelDied, ExecutionLost
@@ -57,6 +57,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidUse",
     "KernelDied",
+    "KernelUnavailable",
     "KernelgateError",
     "LanguageNotInstalled",
     "NotFound",
@@ -286,6 +287,13 @@ class ServerUnavailable(ServerFault):
     hint = "try again shortly; `kernelgate doctor` says what is missing"
 
 
+class KernelUnavailable(ServerFault):
+    """A kernel did not start, or did not answer a question about code."""
+
+    code = "kernel_error"
+    hint = "look at the message; `kernelgate doctor` tries every language"
+
+
 class UnexpectedAnswer(ServerFault):
     """What answered does not speak kernelgate's API."""
 
@@ -368,13 +376,14 @@ _BY_CODE: dict[str, type[KernelgateError]] = {
         CapacityExceeded,
         ServerFault,
         ServerUnavailable,
+        KernelUnavailable,
     )
 }
 _BY_CODE |= {
     "execution_conflict": Conflict,
     "not_waiting_for_input": Conflict,
-    "kernel_start_failed": ServerUnavailable,
-    "kernel_unresponsive": ServerUnavailable,
+    "kernel_start_failed": KernelUnavailable,
+    "kernel_unresponsive": KernelUnavailable,
     "sandbox_unavailable": ServerUnavailable,
     "host_unavailable": ServerUnavailable,
     "draining": ServerUnavailable,
@@ -384,7 +393,6 @@ _BY_CODE |= {
 _HINTS: dict[str, str] = {
     "execution_conflict": "choose another execution_id, or none: the SDK makes one",
     "not_waiting_for_input": "answer only while the code asks: on_input does",
-    "kernel_start_failed": "look at the message; `kernelgate doctor` tries every language",
     "kernel_unresponsive": "it may be busy: try again, or interrupt it with session.interrupt()",
     "sandbox_unavailable": "`kernelgate doctor` says what the machine lacks",
 }
@@ -397,7 +405,6 @@ _BY_STATUS: dict[int, type[KernelgateError]] = {
     410: SessionClosed,
     413: RequestTooLarge,
     429: CapacityExceeded,
-    502: ServerUnavailable,
     503: ServerUnavailable,
     504: ServerUnavailable,
 }

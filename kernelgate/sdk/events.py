@@ -84,7 +84,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Queued(Event):
-    """The server has taken it; `position` wait before it."""
+    """The server has taken it; `position` come before it on its context."""
 
     type: ClassVar[str] = "queued"
 

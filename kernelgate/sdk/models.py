@@ -268,7 +268,7 @@ class Result:
         id: the execution's id: `session.executions.get(id)` finds it again.
         request_id: of the call that started it.
         state: `queued`, `running` or `done`.
-        queue_position: how many wait before it on its context, None once started.
+        queue_position: how many come before it on its context, with the one that runs; None once started.
         success: None until it has ended.
         status: `ok`, `error`, `timeout`, `interrupted`, `cancelled`, `kernel_died` or `lost`.
         execution_time: seconds.

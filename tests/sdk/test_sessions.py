@@ -76,7 +76,7 @@ def test_contexts_have_variables_of_their_own(live):
     assert live.code.run("import os\nos.getcwd(), os.environ['WHO']", context=one).result == "('/tmp', 'one')"
     assert (one.name, one.language, one.info.is_default) == ("one", "python", False)
     contexts = {context.id: context for context in live.contexts.list()}
-    assert contexts.keys() == {"python", one.id}
+    assert contexts.keys() >= {"python", one.id}
     assert contexts["python"].info.is_default
 
     assert one.refresh().execution_count == 3
@@ -144,7 +144,7 @@ def test_a_waiting_execution_sees_its_place_and_can_be_cancelled(live):
     assert any(event.type == "started" for event in islice(live.executions.events(first.id), 2))
     second = live.executions.start("'never'")
     third = live.executions.start("'after'")
-    assert (second.queue_position, third.queue_position) == (0, 1)
+    assert (second.queue_position, third.queue_position) == (1, 2)
     live.executions.cancel(second.id)
     assert live.executions.attach(second.id).status == "cancelled"
     live.executions.cancel(first.id)

@@ -62,7 +62,7 @@ class AsyncClient:
     ) -> None:
         endpoint = _discovery.find(url, token, data_dir)
         self._transport = AsyncTransport(endpoint, Timeout.of(timeout), Retry.of(retries), pool)
-        self.sessions = AsyncSessions(self._transport)
+        self.sessions: AsyncSessions = AsyncSessions(self._transport)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"

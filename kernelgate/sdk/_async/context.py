@@ -19,7 +19,7 @@ class AsyncContext:
 
     def __init__(self, contexts: AsyncContexts, info: ContextInfo) -> None:
         self._contexts = contexts
-        self.info = info
+        self.info: ContextInfo = info
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} {self.language} {self.info.state}>"

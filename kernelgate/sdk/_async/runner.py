@@ -127,7 +127,7 @@ class AsyncRunner:
 
     def __init__(self, transport: AsyncTransport, session_id: str) -> None:
         self._transport = transport
-        self.path = f"/v1/sessions/{_wire.quoted(session_id)}/executions"
+        self.path: str = f"/v1/sessions/{_wire.quoted(session_id)}/executions"
 
     async def get(self, execution_id: str) -> Result:
         """The result so far."""

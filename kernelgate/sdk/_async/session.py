@@ -36,11 +36,11 @@ class AsyncSession:
     def __init__(self, transport: AsyncTransport, info: SessionInfo) -> None:
         self._transport = transport
         self._path = f"/v1/sessions/{_wire.quoted(info.id)}"
-        self.info = info
+        self.info: SessionInfo = info
         self._runner = AsyncRunner(transport, info.id)
-        self.code = AsyncCode(self._runner)
-        self.contexts = AsyncContexts(transport, info.id)
-        self.executions = AsyncExecutions(transport, self._runner)
+        self.code: AsyncCode = AsyncCode(self._runner)
+        self.contexts: AsyncContexts = AsyncContexts(transport, info.id)
+        self.executions: AsyncExecutions = AsyncExecutions(transport, self._runner)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} {self.info.state}>"

@@ -63,7 +63,7 @@ class Client:
     ) -> None:
         endpoint = _discovery.find(url, token, data_dir)
         self._transport = Transport(endpoint, Timeout.of(timeout), Retry.of(retries), pool)
-        self.sessions = Sessions(self._transport)
+        self.sessions: Sessions = Sessions(self._transport)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"

@@ -20,7 +20,7 @@ class Context:
 
     def __init__(self, contexts: Contexts, info: ContextInfo) -> None:
         self._contexts = contexts
-        self.info = info
+        self.info: ContextInfo = info
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} {self.language} {self.info.state}>"

@@ -128,7 +128,7 @@ class Runner:
 
     def __init__(self, transport: Transport, session_id: str) -> None:
         self._transport = transport
-        self.path = f"/v1/sessions/{_wire.quoted(session_id)}/executions"
+        self.path: str = f"/v1/sessions/{_wire.quoted(session_id)}/executions"
 
     def get(self, execution_id: str) -> Result:
         """The result so far."""

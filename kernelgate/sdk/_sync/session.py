@@ -37,11 +37,11 @@ class Session:
     def __init__(self, transport: Transport, info: SessionInfo) -> None:
         self._transport = transport
         self._path = f"/v1/sessions/{_wire.quoted(info.id)}"
-        self.info = info
+        self.info: SessionInfo = info
         self._runner = Runner(transport, info.id)
-        self.code = Code(self._runner)
-        self.contexts = Contexts(transport, info.id)
-        self.executions = Executions(transport, self._runner)
+        self.code: Code = Code(self._runner)
+        self.contexts: Contexts = Contexts(transport, info.id)
+        self.executions: Executions = Executions(transport, self._runner)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} {self.info.state}>"

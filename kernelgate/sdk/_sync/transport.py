@@ -44,7 +44,7 @@ class Transport:
     """
 
     def __init__(self, endpoint: Endpoint, timeout: Timeout, retry: Retry, pool: Pool) -> None:
-        self.endpoint = endpoint
+        self.endpoint: Endpoint = endpoint
         self._timeout = timeout
         self._retry = retry
         self._pool = pool

@@ -78,17 +78,38 @@ def test_an_error_object_without_anything_in_it_is_the_servers_fault():
     assert "no reason" in str(error)
 
 
-def test_every_code_of_the_server_has_a_class_here():
+def test_every_error_of_the_server_becomes_one_of_the_same_kind():
     from kernelgate import errors as server
+    from kernelgate.api.errors import status_of
 
-    def codes(cls):
-        yield cls.code
-        for sub in cls.__subclasses__():
-            yield from codes(sub)
+    kinds = {
+        server.InvalidRequest: errors.InvalidRequest,
+        server.AuthenticationError: errors.AuthenticationFailed,
+        server.PermissionDenied: errors.PermissionDenied,
+        server.NotFound: errors.NotFound,
+        server.SessionClosed: errors.SessionClosed,
+        server.Conflict: errors.Conflict,
+        server.CapacityExceeded: errors.CapacityExceeded,
+        server.KernelError: errors.KernelUnavailable,
+        server.SandboxUnavailable: errors.ServerUnavailable,
+        server.HostUnavailable: errors.ServerUnavailable,
+        server.Draining: errors.ServerUnavailable,
+        server.ProtocolError: errors.ServerFault,
+    }
 
-    # What never leaves the server: raised at its start, or inside it.
-    internal = {"config_error", "protocol_error", "kernel_error"}
-    assert set(codes(server.KernelgateError)) - internal <= set(errors._BY_CODE)
+    def leaves(cls):
+        return [cls, *(leaf for sub in cls.__subclasses__() for leaf in leaves(sub))]
+
+    for kind, ours in kinds.items():
+        for cls in leaves(kind):
+            made = errors.from_wire({"code": cls.code}, status=status_of(cls.__new__(cls)))
+            assert isinstance(made, ours), cls.__name__
+            assert made.code == cls.code
+
+
+def test_a_kernel_that_cannot_start_is_not_waited_for():
+    assert not issubclass(errors.KernelUnavailable, errors.ServerUnavailable)
+    assert issubclass(errors.KernelUnavailable, errors.ServerFault)
 
 
 @pytest.mark.parametrize(
