@@ -14,9 +14,11 @@ MAX_LABELS = 64
 
 #: At the most a billion seconds, 31 years: a time so far away can still be written as a date. None is for ever.
 Seconds = Annotated[float, Meta(gt=0, le=1_000_000_000)]
-Name = Annotated[str, Meta(min_length=1, max_length=128)]
+#: No NUL: SQLite's JSON functions stop at one.
+_NO_NUL = r"^[^\x00]*$"
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=_NO_NUL)]
 ExecutionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$(?!\n)")]
-Labels = Annotated[dict[Name, Annotated[str, Meta(max_length=1024)]], Meta(max_length=MAX_LABELS)]
+Labels = Annotated[dict[Name, Annotated[str, Meta(max_length=1024, pattern=_NO_NUL)]], Meta(max_length=MAX_LABELS)]
 Bytes = Annotated[int, Meta(ge=0)]
 
 
