@@ -7,10 +7,10 @@ What the user's code does wrong is data (an `error` in a result) and never comes
         UnsupportedLanguage, LanguageNotInstalled, BodyTooLarge
       AuthenticationError, PermissionDenied
       NotFound
-        SessionNotFound, ContextNotFound, ExecutionNotFound
+        SessionNotFound, ContextNotFound, ExecutionNotFound, CommandNotFound, ShellNotFound, TerminalNotFound, ProcessNotFound
       SessionClosed
       Conflict
-        ExecutionConflict, NotWaitingForInput
+        ExecutionConflict, NotWaitingForInput, InputClosed, ShellBusy
       CapacityExceeded
       KernelError
         KernelStartFailed, KernelUnresponsive
@@ -100,6 +100,22 @@ class SessionClosed(KernelgateError):
     """The session ended (deleted, culled or lost); its history is readable, nothing can run in it."""
 
     code = "session_closed"
+class CommandNotFound(NotFound):
+    code = "command_not_found"
+
+
+class ShellNotFound(NotFound):
+    code = "shell_not_found"
+
+
+class TerminalNotFound(NotFound):
+    code = "terminal_not_found"
+
+
+class ProcessNotFound(NotFound):
+    code = "process_not_found"
+
+
 
 
 class Conflict(KernelgateError):
@@ -118,6 +134,18 @@ class NotWaitingForInput(Conflict):
 
 class CapacityExceeded(KernelgateError):
     code = "capacity_exceeded"
+
+
+class InputClosed(Conflict):
+    """The command takes no more input: it has ended, or its input was closed."""
+
+    code = "input_closed"
+
+
+class ShellBusy(Conflict):
+    """The shell runs something; one thing at a time, as at a prompt."""
+
+    code = "shell_busy"
 
 
 class KernelError(KernelgateError):
@@ -183,3 +211,9 @@ HOST_ERRORS: dict[str, type[KernelgateError]] = {
         KernelUnresponsive,
     )
 }
+        CommandNotFound,
+        ShellNotFound,
+        TerminalNotFound,
+        ProcessNotFound,
+        InputClosed,
+        ShellBusy,

@@ -45,7 +45,7 @@ T = TypeVar("T")
 _READ_AWAY_BYTES = 256 * 1024 * 1024
 _TOKEN_CACHE_S = 2.0
 #: Parts of paths (api/routes.py).
-_PATH_NAMES = ("session_id", "context", "execution_id")
+_PATH_NAMES = ("session_id", "context", "execution_id", "command_id", "shell_id", "terminal_id")
 
 
 @dataclass
@@ -228,7 +228,7 @@ class BaseHandler(Guarded, web.RequestHandler):
     def data_received(self, chunk: bytes) -> None:
         if not self._left_out and len(self._body) + len(chunk) <= self.services.settings.server.max_body_bytes:
             self._body += chunk
-            return
+            return None
         self._left_out += len(chunk)
         self._body.clear()
         if self._left_out > _READ_AWAY_BYTES:
@@ -239,6 +239,7 @@ class BaseHandler(Guarded, web.RequestHandler):
         if self._left_out:
             raise BodyTooLarge(self._too_large())
         try:
+        return None
             self._body.decode("utf-8")
         except UnicodeDecodeError as exc:
             raise InvalidRequest(f"the body is not UTF-8 (byte {exc.start})", code="invalid_utf8") from exc

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from kernelgate.api import service
-from kernelgate.api.native import channel, context, execution, notebook, session
+from kernelgate.api.native import channel, command, context, execution, notebook, session
 
 _S = r"/v1/sessions/(?P<session_id>[^/]+)"
 _C = _S + r"/contexts/(?P<context>[^/]+)"
 _E = _S + r"/executions/(?P<execution_id>[^/]+)"
+_P = _S + r"/commands/(?P<command_id>[^/]+)"
 
 NATIVE: tuple[tuple[str, Any], ...] = (
     (r"/v1/sessions", session.SessionsHandler),
@@ -25,6 +26,11 @@ NATIVE: tuple[tuple[str, Any], ...] = (
     (_E, execution.ExecutionHandler),
     (_E + "/cancel", execution.CancelHandler),
     (_E + "/stdin", execution.StdinHandler),
+    (_S + "/commands", command.CommandsHandler),
+    (_P, command.CommandHandler),
+    (_P + "/stdin", command.CommandStdinHandler),
+    (_P + "/signal", command.CommandSignalHandler),
+    (_P + "/kill", command.CommandKillHandler),
     (_S + "/events", execution.EventsHandler),
     (_S + "/notebook", notebook.NotebookHandler),
     (_S + "/channel", channel.ChannelHandler),

@@ -12,6 +12,7 @@ import fcntl
 import gc
 import importlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -32,10 +33,15 @@ MAX_HOST_STARTS = 20
 
 @dataclass
 class Child:
-    """A kernel or command that was started for the host, with our copies of the descriptors that the host has of it: a new host needs them."""
+    """A kernel or command that was started for the host, with our copies of the descriptors that the host has of it: a new host needs them.
+
+    One that was spawned with `keep` stays after its end, until the host has taken note of it (`forget`), and what it left running lives on. `ended` is what the host was told.
+    """
 
     tag: dict[str, Any]
     fds: list[int]
+    keep: bool = False
+    ended: dict[str, Any] | None = None
 
 
 class Init:
@@ -91,7 +97,7 @@ class Init:
             print("the session host died too often", file=sys.stderr)  # noqa: T201 - PID 1 has no logging
             self._end()
         ours, theirs = channel.pair()
-        children = [{"pid": pid, "tag": child.tag, "fds": child.fds} for pid, child in self._children.items()]
+        children = [{"pid": pid, "tag": child.tag, "fds": child.fds, "ended": child.ended} for pid, child in self._children.items()]
         pid = os.fork()
         if pid == 0:
             self._in_child()
@@ -124,6 +130,8 @@ class Init:
                 self._signal(message["pid"], message["signal"])
             case "close":
                 self._close(message["pid"], message["index"])
+            case "forget":
+                self._forget(message["pid"])
             case "shutdown":
                 self._end()
             case other:
@@ -159,7 +167,7 @@ class Init:
                 os._exit(status)
         for fd in set(theirs.values()):
             os.close(fd)
-        self._children[pid] = Child(message["tag"], ours)
+        self._children[pid] = Child(message["tag"], ours, message.get("keep", False))
         self._tell({"event": "spawned", "id": message["id"], "pid": pid}, tuple(ours))
 
     def _close(self, pid: int, index: int) -> None:
@@ -168,6 +176,13 @@ class Init:
         if child is not None and child.fds[index] >= 0:
             os.close(child.fds[index])
             child.fds[index] = -1
+
+    def _forget(self, pid: int) -> None:
+        """Lets go of what is kept of a process that has ended."""
+        child = self._children.get(pid)
+        if child is not None and child.ended is not None:
+            del self._children[pid]
+            _close_all(child)
 
     def _in_child(self) -> None:
         signal.set_wakeup_fd(-1)
@@ -195,6 +210,10 @@ class Init:
         os.chdir(message["cwd"])
         fork = message.get("fork")
         if not fork:
+            if message.get("keep"):
+                # Python ignores these, and a program would inherit that: `yes | head` would not end quietly.
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             os.execvpe(message["argv"][0], message["argv"], env)
         # For programs the environment is what execve got; for a forked one it must be replaced by hand, libc's copy included.
         os.environ.clear()  # noqa: TID251 - it is being made here
@@ -211,17 +230,18 @@ class Init:
 
     def _signal(self, pid: int, number: int) -> None:
         """To the process and its group, where it is one that init started for the host."""
-        if pid in self._children:
+        child = self._children.get(pid)
+        if child is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, number)
-            if number == signal.SIGKILL:
+            if number == signal.SIGKILL and child.ended is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
 
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -238,16 +258,35 @@ class Init:
                     time.sleep(1)
                 self._start_host()
                 continue
-            child = self._children.pop(pid, None)
-            if child is not None:
-                for fd in child.fds:
-                    if fd >= 0:
-                        os.close(fd)
-                # What is left of its group (workers of a kernel that was killed) has no one to look after it.
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)
+            child = self._children.get(pid)
+            if child is not None and child.ended is None:
                 killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-                self._tell({"event": "exited", "pid": pid, "status": os.waitstatus_to_exitcode(status), "oom": killed and self._was_oom()})
+                child.ended = {
+                    "event": "exited",
+                    "pid": pid,
+                    "status": os.waitstatus_to_exitcode(status),
+                    "oom": killed and self._was_oom(),
+                }
+                child.ended["usage"] = self._usage(used)
+                if not child.keep:
+                    # What is left of its group (workers of a kernel that was killed) has no one to look after it.
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(pid, signal.SIGKILL)
+                    self._forget(pid)
+                self._tell(child.ended)
+
+    def _usage(self, used: resource.struct_rusage) -> dict[str, Any]:
+        """What a process and the children it waited for have used.
+
+        Linux counts what a process had before execve to its peak, and that was a copy of init: a peak that is not above init's own says nothing of the program.
+        """
+        peak = used.ru_maxrss * 1024
+        return {
+            "cpu_s": round(used.ru_utime + used.ru_stime, 6),
+            "peak_memory_bytes": peak if peak > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 else None,
+            "read_bytes": used.ru_inblock * 512,
+            "written_bytes": used.ru_oublock * 512,
+        }
 
     # -- out of memory --
 
@@ -313,6 +352,12 @@ def _stdio(kind: str, size: list[int] | None, ours: list[int], theirs: dict[int,
             pipe(1, 2, to_child=False)
         case _:
             raise OSError(errno.EINVAL, f"unknown stdio {kind!r}")
+
+
+def _close_all(child: Child) -> None:
+    for fd in child.fds:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _highest_fd() -> int:

@@ -32,6 +32,7 @@ from kernelgate.host import channel
 from kernelgate.host.context import Context, Job
 from kernelgate.host.loop import Loop
 from kernelgate.host.server import Request, Server
+from kernelgate.host.process import Commands
 from kernelgate.host.spool import Spool
 from kernelgate.link.journal import Journal
 from kernelgate.protocol.event import decode
@@ -58,6 +59,8 @@ class InitClient:
         self._spawned: dict[int, Callable[[int, list[int]], None]] = {}
         self._exits: dict[int, Callable[[int, bool], None]] = {}
         self._starting: dict[int, Callable[[int, bool], None]] = {}
+        #: What the process used whose exit is being told.
+        self.usage: dict[str, Any] | None = None
         loop.add_reader(sock.fileno(), self._read)
 
     def spawn(self, request: dict[str, Any], on_spawned: Callable[[int, list[int]], None], on_exit: Callable[[int, bool], None]) -> None:
@@ -77,6 +80,10 @@ class InitClient:
         channel.send(self._sock, {"op": "close", "pid": pid, "index": index})
 
     def shutdown(self) -> None:
+    def forget(self, pid: int) -> None:
+        """Lets init let go of a process that was spawned with `keep` and has ended."""
+        channel.send(self._sock, {"op": "forget", "pid": pid})
+
         channel.send(self._sock, {"op": "shutdown"})
 
     def _read(self) -> None:
@@ -93,6 +100,7 @@ class InitClient:
                 on_exited = self._exits.pop(message["pid"], None)
                 if on_exited:
                     on_exited(message["status"], message["oom"])
+                    self.usage = message["usage"]
             case other:
                 raise LocalProtocolError(f"unknown message {other!r}")
 
@@ -118,7 +126,10 @@ class SessionHost:
         self._retry_at = 0.0
         self._listening = True
         self.server = Server(self.loop, listener, self.journal, self._handle)
-        self.loop.before_wait = self._flush
+        self.commands = Commands(self)
+        #: What answers requests, by methods named `op_...`.
+        self._parts: tuple[Any, ...] = (self, self.commands)
+        self.loop.before_wait = self.flush
 
     # -- events --
 
@@ -159,7 +170,8 @@ class SessionHost:
             self._late.popitem(last=False)
         self.last_activity = time.time()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Writes the events there are, and moves on those who follow them."""
         if time.monotonic() < self._retry_at:
             return
         try:
@@ -182,6 +194,7 @@ class SessionHost:
                     context.kernel.listen(wanted)
 
     def next_kernel_number(self) -> int:
+            self.commands.listen(wanted)
         self._kernel_number += 1
         return self._kernel_number
 
@@ -206,6 +219,7 @@ class SessionHost:
             execution_id = request["execution_id"]
             span = self.journal.spans.get(execution_id)
             if span is None or span.ended:
+        self.commands.recover([child for child in children if "command" in child["tag"]])
                 self.spool.remove(execution_id)
                 continue
             context = self.contexts.get(request["context_tag"]["id"]) or self._add_context(Context(self, **request["context_tag"]))
@@ -223,7 +237,8 @@ class SessionHost:
 
     def _handle(self, request: Request) -> None:
         """Answers a request, now or later. Errors of the closed set go back as such."""
-        operation = getattr(self, "op_" + str(request.fields.get("op")), None)
+        name = "op_" + str(request.fields.get("op"))
+        operation = next((found for part in self._parts if (found := getattr(part, name, None))), None)
         if operation is None:
             raise InvalidRequest("unknown operation")
         operation(request)
@@ -233,7 +248,7 @@ class SessionHost:
         request.reply({
             "session_id": self.config["session_id"],
             "contexts": [context.describe() for context in self.contexts.values()],
-            "executing": len(self.jobs),
+            "executing": len(self.jobs) + self.commands.running(),
             "last_activity": self.last_activity,
             "last_seq": self.journal.last_seq,
             "env_names": sorted(self.env),
@@ -285,7 +300,7 @@ class SessionHost:
         """Ends the session: every process in the sandbox is gone when init is."""
         for context in self.contexts.values():
             context.close()
-        self._flush()
+        self.flush()
         request.reply({})
         self.loop.call_later(0.02, self.init.shutdown)
 
@@ -326,13 +341,14 @@ class SessionHost:
         fields = request.fields
         context = Context(
             self, id=ids.new_context_id(), name=fields["name"] or "", language=fields["spec"]["language"], spec=fields["spec"],
-            cwd=self._resolve_cwd(fields["cwd"]), env=fields["env"], is_default=False,
+            cwd=self.resolve_cwd(fields["cwd"]), env=fields["env"], is_default=False,
         )  # fmt: skip
         self._add_context(context)
         context.start()
         request.reply(context.describe())
 
-    def _resolve_cwd(self, cwd: str | None) -> str:
+    def resolve_cwd(self, cwd: str | None) -> str:
+        """A directory as callers give it: relative to the workspace, or none for that."""
         root = self.config["cwd"]
         return root if cwd is None else os.path.normpath(os.path.join(root, cwd))
 
@@ -422,7 +438,7 @@ class SessionHost:
             )
             self.spool.remove(execution_id)
             raise
-        self._flush()
+        self.flush()
         self._attach(request, execution_id)
 
     def _job(self, spooled: dict[str, Any], context: Context) -> Job:
@@ -436,10 +452,10 @@ class SessionHost:
         return Job(execution, spooled["code"], spooled["env"], spooled["allow_stdin"])
 
     def _same(self, execution_id: str, fields: dict[str, Any]) -> None:
-        self._flush()
+        self.flush()
         span = self.journal.spans.get(execution_id)
-        if span is None:
-            raise ExecutionConflict(f"execution {execution_id!r} is being started")
+        if span is None or execution_id in self.commands.live:
+            raise ExecutionConflict(f"{execution_id!r} is being started, or is a command; choose another id")
         first = decode(self.journal.read(span.start, span.end).split(b"\n", 1)[0])
         wanted = fields.get("context") or fields["spec"]["language"]
         if first.get("code") != fields["code"] or first.get("context_id") != wanted:
@@ -451,6 +467,7 @@ class SessionHost:
             self.server.stream(request, execution_id, request.fields.get("after") or 0)
         elif mode == "result" and execution_id in self.jobs:
             self.server.when_ended(execution_id, request, lambda: self._reply_result(request, execution_id))
+        self.flush()  # an end of this turn of the loop is not in the journal yet, and its job is gone already
         else:
             self._reply_result(request, execution_id)
 
@@ -467,7 +484,7 @@ class SessionHost:
 
     def _known(self, request: Request) -> str:
         execution_id = str(request.fields["execution_id"])
-        if execution_id not in self.jobs and execution_id not in self.journal.spans:
+        if execution_id not in self.jobs and not self.journal.has(execution_id):
             raise ExecutionNotFound(f"there is no execution {execution_id!r} in this session")
         return execution_id
 
@@ -478,7 +495,7 @@ class SessionHost:
         execution_id = self._known(request)
         if execution_id in self.jobs:
             self.jobs[execution_id][0].cancel(execution_id)
-            self._flush()
+            self.flush()
         self._reply_result(request, execution_id)
 
     def op_stdin(self, request: Request) -> None:
@@ -491,10 +508,11 @@ class SessionHost:
 
     def op_executions(self, request: Request) -> None:
         """Summaries, newest first, from before `before` (an execution id)."""
-        names = list(reversed(self.journal.spans))
+        names = self.journal.names()
+        names.reverse()
         before = request.fields.get("before")
         if before is not None:
-            names = names[names.index(before) + 1 :] if before in self.journal.spans else []
+            names = names[names.index(before) + 1 :] if before in names else []
         page = names[: request.fields["limit"]]
         request.reply({"executions": [self._summary(name) for name in page], "more": len(names) > len(page)})
 

@@ -34,10 +34,24 @@ class Spool:
         with contextlib.suppress(FileNotFoundError):
             self._names.pop(execution_id, self._directory / "none").unlink()
 
+    def put_state(self, state: dict[str, Any]) -> None:
+        """What else a new host must know and the journal must not: the session's environment, its shells."""
+        path = self._directory / "state.new"
+        path.write_text(json.dumps(state))
+        path.rename(path.with_suffix(".json"))
+
+    def state(self) -> dict[str, Any]:
+        """What was put last; empty where nothing was."""
+        try:
+            found: dict[str, Any] = json.loads((self._directory / "state.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
     def recover(self) -> list[tuple[dict[str, Any], bool]]:
         """What a predecessor left, oldest first: (request, whether it had been sent). A half-written request was never answered for and is dropped."""
         found = []
-        for path in sorted(self._directory.iterdir()):
+        for path in sorted(path for path in self._directory.iterdir() if path.stem.isdigit()):
             try:
                 request = json.loads(path.read_text())
             except ValueError:

@@ -32,13 +32,14 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 
 @dataclass(slots=True)
 class Span:
-    """Where an execution's events are: bytes from `start` to `end`, other executions' lines in between."""
+    """Where an execution's or a command's events are: bytes from `start` to `end`, others' lines in between. `first` is the type of the first one, which says which it is."""
 
     start: int
     end: int
     last_seq: int
     ended: bool = False
     summary: dict[str, Any] | None = None
+    first: str = events.EXECUTION
 
 
 class Journal:
@@ -95,7 +96,7 @@ class Journal:
             if execution_id in self.dropped or kind not in events.FIRST:
                 self.dropped[execution_id] = None  # late output of one that was let go of, or what the hole has left of it
                 return
-            span = self.spans[execution_id] = Span(offset, offset, seq)
+            span = self.spans[execution_id] = Span(offset, offset, seq, first=kind)
         span.end, span.last_seq = offset + len(line), seq
         if kind == "end":
             span.ended = True
@@ -206,6 +207,15 @@ class Journal:
             span.summary = {name: value for name, value in fold.result().items() if name not in ("logs", "results", "text")}
             span.summary["last_seq"] = span.last_seq
         return span.summary
+
+    def names(self, first: str = events.EXECUTION) -> list[str]:
+        """The ids of executions, or of commands (`events.COMMAND`), oldest first."""
+        return [name for name, span in self.spans.items() if span.first == first]
+
+    def has(self, execution_id: str, first: str = events.EXECUTION) -> bool:
+        """Whether there is an execution, or a command, of this id."""
+        span = self.spans.get(execution_id)
+        return span is not None and span.first == first
 
     def all(self) -> Iterator[events.Event]:
         for _, line in self._lines(self.start, self.size):

@@ -18,8 +18,9 @@ _SURROGATES = re.compile(r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\ud[8
 
 _TYPE = re.compile(rb'\{"seq":\d+,"execution_id":(?:null|"[^"]*"),"type":"([a-z_]+)"')
 
-#: What an execution or a command begins with.
-FIRST = frozenset({"queued", "command"})
+#: What an execution, and what a command, begins with.
+EXECUTION, COMMAND = "queued", "command"
+FIRST = frozenset({EXECUTION, COMMAND})
 
 #: What may be large, and says nothing of how an execution went.
 OUTPUTS = frozenset({"stdout", "stderr", "result", "update", "truncated"})

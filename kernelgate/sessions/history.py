@@ -10,6 +10,7 @@ from typing import Any
 from kernelgate.errors import SessionClosed
 from kernelgate.link.journal import Journal
 from kernelgate.protocol import event as events
+from kernelgate.protocol.command import CommandFold
 
 
 class History:
@@ -28,17 +29,38 @@ class History:
         return self._opened
 
     def has(self, execution_id: str) -> bool:
-        return execution_id in self._journal().spans
+        return self._journal().has(execution_id)
 
     def result(self, execution_id: str) -> dict[str, Any]:
         """The result; one that was cut short by the session's end stays `running` or `queued`."""
         return self._journal().result(execution_id)
 
     def executions(self, limit: int, before: str | None) -> dict[str, Any]:
-        names = list(reversed(self._journal().spans))
+        names = self._journal().names()
+        names.reverse()
         if before is not None:
             names = names[names.index(before) + 1 :] if before in names else []
         return {"executions": [self._journal().summary(name) for name in names[:limit]], "more": len(names) > limit}
+
+    def has_command(self, command_id: str) -> bool:
+        return self._journal().has(command_id, events.COMMAND)
+
+    def command(self, command_id: str) -> dict[str, Any]:
+        """The result; one that was cut short by the session's end stays `running`."""
+        return self._fold(command_id).result()
+
+    def commands(self, limit: int, before: str | None) -> dict[str, Any]:
+        names = self._journal().names(events.COMMAND)
+        names.reverse()
+        if before is not None:
+            names = names[names.index(before) + 1 :] if before in names else []
+        return {"commands": [self._fold(name).summary() for name in names[:limit]], "more": len(names) > limit}
+
+    def _fold(self, command_id: str) -> CommandFold:
+        fold = CommandFold()
+        for event in self._journal().execution(command_id):
+            fold.feed(event)
+        return fold
 
     async def events(self, execution_id: str | None, after: int) -> AsyncGenerator[list[bytes], None]:
         """The lines after a number, in steps; of one execution or of all."""

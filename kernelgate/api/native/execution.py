@@ -116,6 +116,18 @@ class StreamingHandler(BaseHandler):
         self.finish()
         return True
 
+    async def unless_gone(self, work: Any) -> bytes | None:
+        """The work's result, or None when the client left first; what it had asked of the host goes on there."""
+        task = self.services.tasks.start(work, "execution:wait", awaited=True)
+        self.when_gone(_canceller(task))
+        try:
+            answer: bytes = await task
+        except asyncio.CancelledError:
+            if self.client_gone:
+                return None
+            raise
+        return answer
+
 
 def _canceller(task: asyncio.Task[Any]) -> Callable[[], None]:
     def cancel() -> None:
@@ -161,18 +173,6 @@ class ExecutionsHandler(StreamingHandler):
                     return
             if body.on_disconnect == "interrupt":
                 await operation.result(self.services, session, "cancel", execution_id=execution_id)
-
-    async def unless_gone(self, work: Any) -> bytes | None:
-        """The work's result, or None when the client left first; what it had asked of the host goes on there."""
-        task = self.services.tasks.start(work, "execution:wait", awaited=True)
-        self.when_gone(_canceller(task))
-        try:
-            answer: bytes = await task
-        except asyncio.CancelledError:
-            if self.client_gone:
-                return None
-            raise
-        return answer
 
     async def get(self, session_id: str) -> None:
         """The executions, newest first, without their outputs."""

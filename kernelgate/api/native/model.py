@@ -20,6 +20,8 @@ Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=_NO_NUL)]
 ExecutionId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,128}$(?!\n)")]
 Labels = Annotated[dict[Name, Annotated[str, Meta(max_length=1024, pattern=_NO_NUL)]], Meta(max_length=MAX_LABELS)]
 Bytes = Annotated[int, Meta(ge=0)]
+Cwd = Annotated[str, Meta(min_length=1, max_length=4096)]
+Encoding = Literal["text", "base64"]
 
 
 class Model(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +84,40 @@ class Execute(Model):
 
 class Stdin(Model):
     value: Annotated[str, Meta(max_length=1024 * 1024)]
+
+
+class CreateCommand(Model):
+    command: Annotated[str, Meta(min_length=1, max_length=1024 * 1024)] | Annotated[list[str], Meta(min_length=1, max_length=4096)]
+    cwd: Cwd | None = None
+    env: dict[str, str] = {}
+    timeout_s: Seconds | UnsetType | None = UNSET
+    stdin: str | None = None
+    stdin_base64: str | None = None
+    stdin_open: bool | None = None
+    background: bool = False
+    merge: bool = False
+    encoding: Encoding = "text"
+    max_output_bytes: Bytes | None = None
+    id: ExecutionId | None = None
+    on_disconnect: Literal["continue", "kill"] = "continue"
+
+
+class CommandInput(Model):
+    value: str | None = None
+    base64: str | None = None
+    eof: bool = False
+
+
+Grace = Annotated[float, Meta(ge=0, le=3600)]
+SignalName = Annotated[str, Meta(max_length=16)] | int
+
+
+class SendSignal(Model):
+    signal: SignalName = "SIGTERM"
+
+
+class Kill(Model):
+    grace_s: Grace = 2.0
 
 
 # -- answers --
@@ -170,6 +206,59 @@ class Result(Summary, kw_only=True):
 
 class Executions(msgspec.Struct, kw_only=True):
     executions: list[Summary]
+    next_page_token: str | None
+
+
+class Usage(msgspec.Struct, kw_only=True):
+    """What a command's process used, with the children it waited for."""
+
+    cpu_s: float
+    peak_memory_bytes: int | None
+    read_bytes: int | None
+    written_bytes: int | None
+
+
+class CutOutput(msgspec.Struct, kw_only=True):
+    stdout_bytes: int
+    stderr_bytes: int
+
+
+class CommandSummary(msgspec.Struct, kw_only=True):
+    """A command's result without its output."""
+
+    id: str
+    request_id: str | None
+    session_id: str | None
+    shell_id: str | None
+    command: str | list[str]
+    cwd: str
+    background: bool
+    merge: bool
+    encoding: Encoding
+    state: Literal["starting", "running", "done"]
+    status: Literal["ok", "error", "timeout", "killed", "start_failed", "lost"] | None
+    success: bool | None
+    exit_code: int | None
+    signal: str | None
+    timed_out: bool
+    reason: str | None
+    pid: int | None
+    duration_s: float | None
+    usage: Usage | None
+    truncated: CutOutput | None
+    created_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    last_seq: int
+
+
+class Command(CommandSummary, kw_only=True):
+    stdout: str
+    stderr: str
+
+
+class Commands(msgspec.Struct, kw_only=True):
+    commands: list[CommandSummary]
     next_page_token: str | None
 
 
@@ -280,6 +369,8 @@ class Event(msgspec.Struct, kw_only=True):
         "input_reply",
         "truncated",
         "gap",
+        "command",
+        "command_started",
         "kernel",
         "end",
     ]

@@ -1,0 +1,239 @@
+"""Commands: programs run in a session, followed, written to, ended; and the processes they make."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+
+import pytest
+
+from tests.support.stream import NDJSON, SSE, stream, until
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.python]
+
+
+def run(api, session, command, **body):
+    return api.call("POST", f"/v1/sessions/{session}/commands", json={"command": command, **body})
+
+
+def follow(api, session, command, **body):
+    return stream(api, "POST", f"/v1/sessions/{session}/commands", json={"command": command, **body})
+
+
+def test_a_command_through_the_shell(api, session):
+    result = run(api, session, "echo out; echo err >&2; pwd; exit 3")
+    assert (result["stdout"], result["stderr"]) == ("out\n/workspace\n", "err\n")
+    assert (result["exit_code"], result["success"], result["status"], result["signal"], result["timed_out"]) == (
+        3,
+        False,
+        "error",
+        None,
+        False,
+    )
+    assert (result["state"], result["cwd"], result["command"]) == ("done", "/workspace", "echo out; echo err >&2; pwd; exit 3")
+    assert 0 < result["duration_s"] < 10
+    assert result["pid"] > 1
+    assert result["usage"]["cpu_s"] >= 0
+    assert result["truncated"] is None
+
+
+def test_a_list_needs_no_shell(api, session):
+    result = run(api, session, ["printf", "%s|", "a b", "$HOME", "'"])
+    assert (result["stdout"], result["exit_code"]) == ("a b|$HOME|'|", 0)
+
+
+@pytest.mark.parametrize("command", ["no_such_program_here", ["no_such_program_here"]])
+def test_a_program_that_is_not_there_is_a_result(api, session, command):
+    result = run(api, session, command)
+    assert (result["exit_code"], result["success"]) == (127, False)
+    assert "no_such_program_here" in result["stderr"]
+
+
+def test_directory_and_environment(api, session):
+    result = run(api, session, "mkdir -p sub; cd sub; echo $PWD $WORD", env={"WORD": "hello"})
+    assert result["stdout"] == "/workspace/sub hello\n"
+    assert run(api, session, "pwd; echo [$WORD]", cwd="sub")["stdout"] == "/workspace/sub\n[]\n"
+    absent = run(api, session, "pwd", cwd="/nowhere")
+    assert (absent["exit_code"], absent["stdout"]) == (127, "")
+    assert "/nowhere" in absent["stderr"]
+
+
+def test_input(api, session):
+    assert run(api, session, "cat", stdin="Hello from input!")["stdout"] == "Hello from input!"
+    assert run(api, session, "cat | wc -c", stdin_base64=base64.b64encode(bytes(range(256)) * 4000).decode())["stdout"] == "1024000\n"
+    assert run(api, session, "cat; echo at once")["stdout"] == "at once\n"  # without input there is none to wait for
+    refused = api.call("POST", f"/v1/sessions/{session}/commands", 400, json={"command": "cat", "stdin": "a", "stdin_base64": "b"})
+    assert "not both" in refused["error"]["message"]
+    # A program that does not read takes no harm, and neither does the session.
+    assert run(api, session, "exec <&-; true", stdin="x" * 1_000_000)["success"]
+
+
+def test_bytes_come_back_as_they_are(api, session):
+    everything = bytes(range(256)) * 300
+    program = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 300)"
+    result = run(api, session, ["python3", "-c", program], encoding="base64")
+    assert base64.b64decode(result["stdout"]) == everything
+    assert run(api, session, ["python3", "-c", program])["stdout"] == everything.decode(errors="replace")
+
+
+def test_a_character_cut_by_a_pause_is_whole(api, session):
+    program = "import os, time\nfor byte in 'aé€𝄞'.encode(): os.write(1, bytes([byte])); time.sleep(0.005)"
+    with follow(api, session, ["python3", "-c", program]) as events:
+        seen = list(events)
+    texts = [event["text"] for event in seen if event["type"] == "stdout"]
+    assert texts == ["a", "é", "€", "𝄞"]
+
+
+def test_streams_merged_are_in_order(api, session):
+    result = run(api, session, "for i in 1 2 3; do echo out $i; echo err $i >&2; done", merge=True)
+    assert result["stdout"] == "".join(f"out {i}\nerr {i}\n" for i in (1, 2, 3))
+    assert result["stderr"] == ""
+
+
+def test_much_output_keeps_head_and_tail(api, session):
+    result = run(api, session, "seq 1 200000; echo error >&2", max_output_bytes=10_000)
+    assert result["stdout"].startswith("1\n2\n3\n")
+    assert result["stdout"].endswith("199999\n200000\n")
+    assert 1_270_000 < result["truncated"]["stdout_bytes"] < 1_288_895
+    assert "bytes cut" in result["stdout"]
+    whole = run(api, session, "seq 1 200000")
+    assert (len(whole["stdout"]), whole["truncated"]) == (1_288_895, None)
+    assert run(api, session, "yes | head -c 100000", max_output_bytes=0)["truncated"] == {"stdout_bytes": 100_000, "stderr_bytes": 0}
+
+
+@pytest.mark.parametrize("accept", [NDJSON, SSE])
+def test_output_comes_while_it_is_made_and_input_can_be_written(api, server, own, accept):
+    path = f"/v1/sessions/{own}/commands"
+    body = {"command": "echo ready; while read line; do echo got $line; done; echo over", "stdin_open": True, "id": "talk"}
+    with server.api() as other, stream(api, "POST", path, accept=accept, json=body) as events:
+        assert [event["type"] for event in until(events, "stdout", text="ready\n")] == ["command", "command_started", "stdout"]
+        for word in ("one", "two"):
+            other.call("POST", f"{path}/talk/stdin", 204, json={"value": f"{word}\n"})
+            assert until(events, "stdout")[-1]["text"] == f"got {word}\n"
+        other.call("POST", f"{path}/talk/stdin", 204, json={"base64": base64.b64encode(b"three\n").decode(), "eof": True})
+        rest = list(events)
+        refused = other.call("POST", f"{path}/talk/stdin", 409, json={"value": "more"})
+        assert refused["error"]["code"] == "input_closed"
+    assert "".join(event["text"] for event in rest if event["type"] == "stdout") == "got three\nover\n"
+    assert (rest[-1]["type"], rest[-1]["exit_code"]) == ("end", 0)
+
+
+def test_the_same_id_is_the_same_command(api, own):
+    first = run(api, own, "echo $RANDOM$RANDOM; date +%N", id="once")
+    assert run(api, own, "echo $RANDOM$RANDOM; date +%N", id="once") == first
+    refused = api.call("POST", f"/v1/sessions/{own}/commands", 409, json={"command": "true", "id": "once"})
+    assert refused["error"]["code"] == "execution_conflict"
+    assert api.run(own, "1", id="cell")["success"]
+    api.call("POST", f"/v1/sessions/{own}/commands", 409, json={"command": "true", "id": "cell"})
+    api.call("POST", f"/v1/sessions/{own}/executions", 409, json={"code": "1", "id": "once"})
+    api.call("GET", f"/v1/sessions/{own}/executions/once", 404)
+    assert api.call("GET", f"/v1/sessions/{own}/commands/cell", 404)["error"]["code"] == "command_not_found"
+    assert [one["id"] for one in api.call("GET", f"/v1/sessions/{own}/executions")["executions"]] == ["cell"]
+    listed = api.call("GET", f"/v1/sessions/{own}/commands")["commands"]
+    assert [one["id"] for one in listed] == ["once"]
+    assert "stdout" not in listed[0]
+    assert api.call("GET", f"/v1/sessions/{own}/commands/once") == first
+
+
+def test_over_time_it_is_ended_with_what_it_left_running_and_keeps_its_output(api, own):
+    started = time.monotonic()
+    result = run(api, own, "echo before; sleep 300 & echo also; sleep 300", timeout_s=0.5)
+    assert time.monotonic() - started < 10
+    assert (result["stdout"], result["timed_out"], result["status"], result["success"]) == ("before\nalso\n", True, "timeout", False)
+    assert result["signal"] == "SIGTERM"
+    stubborn = run(api, own, "trap '' TERM; echo deaf; while :; do sleep 0.05; done", timeout_s=0.3)
+    assert (stubborn["stdout"], stubborn["signal"], stubborn["exit_code"], stubborn["timed_out"]) == ("deaf\n", "SIGKILL", 137, True)
+    api.until(lambda: run(api, own, "pgrep -c sleep || true")["stdout"] == "0\n")
+
+
+def test_in_the_background(api, own):
+    path = f"/v1/sessions/{own}/commands"
+    made = api.call("POST", path, 201, json={"command": "echo up; while read line; do echo $line; done", "background": True})
+    assert (made["state"], made["background"]) == ("running", True)
+    one = f"{path}/{made['id']}"
+    assert [found["id"] for found in api.call("GET", f"{path}?running=true")["commands"]] == [made["id"]]
+    api.call("POST", f"{one}/stdin", 204, json={"value": "hello\n"})
+    with stream(api, "GET", one) as events:
+        until(events, "stdout", text="hello\n")
+    assert api.call("GET", one)["stdout"] == "up\nhello\n"
+    killed = api.call("POST", f"{one}/kill", json={})
+    assert (killed["status"], killed["signal"], killed["stdout"]) == ("killed", "SIGTERM", "up\nhello\n")
+    assert api.call("GET", f"{path}?running=true")["commands"] == []
+    assert api.call("POST", f"{one}/kill", json={}) == killed
+
+
+def test_signals(api, own):
+    path = f"/v1/sessions/{own}/commands"
+    with follow(api, own, "trap 'echo interrupted; exit 7' INT; echo ready; while :; do sleep 0.02; done", id="trapped") as events:
+        until(events, "stdout")
+        with_name = api.http.post(f"{path}/trapped/signal", json={"signal": "no such"})
+        assert (with_name.status_code, with_name.json()["error"]["code"]) == (400, "invalid_signal")
+        api.call("POST", f"{path}/trapped/signal", json={"signal": "INT"})
+        rest = list(events)
+    assert (rest[-2]["text"], rest[-1]["exit_code"]) == ("interrupted\n", 7)
+    killed = run(api, own, "kill -SEGV $$")
+    assert (killed["signal"], killed["exit_code"], killed["reason"]) == ("SIGSEGV", 139, "ended by SIGSEGV")
+
+
+def test_what_a_command_leaves_running_lives_on(api, own):
+    started = time.monotonic()
+    made = run(api, own, "mkfifo gate; (read line < gate; echo late; echo done > left) & echo $!", id="parent")
+    assert time.monotonic() - started < 10
+    assert (made["exit_code"], "late" in made["stdout"]) == (0, False)
+    run(api, own, "echo go > gate; while [ ! -s left ]; do sleep 0.01; done")
+    api.until(lambda: api.call("GET", f"/v1/sessions/{own}/commands/parent")["stdout"].endswith("late\n"))
+    assert [event for event in api.http.get(
+        f"/v1/sessions/{own}/commands/parent", headers={"Accept": NDJSON}
+    ).text.splitlines() if json.loads(event).get("late")]  # fmt: skip
+
+
+def test_cancelled_with_its_caller(api, server, own):
+    with server.api() as other:
+        with stream(
+            other, "POST", f"/v1/sessions/{own}/commands", json={"command": "echo on; sleep 300", "on_disconnect": "kill", "id": "left"}
+        ) as events:
+            until(events, "stdout")
+    ended = api.call("GET", f"/v1/sessions/{own}/commands/left?wait=true")
+    assert (ended["status"], ended["stdout"]) == ("killed", "on\n")
+
+
+def test_memory_that_a_program_used_is_told(api, own):
+    result = run(api, own, ["python3", "-c", "x = bytearray(400_000_000); print(len(x))"])
+    assert result["success"]
+    assert result["usage"]["peak_memory_bytes"] > 400_000_000
+    busy = run(api, own, "head -c 30000000 /dev/urandom | sha256sum")
+    assert busy["usage"]["cpu_s"] > 0.01
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "command"),
+        ({"command": ""}, "command"),
+        ({"command": []}, "command"),
+        ({"command": [""]}, "command"),
+        ({"command": "a\0b"}, "NUL"),
+        ({"command": "true", "cwd": ""}, "cwd"),
+        ({"command": "true", "env": {"a=b": "c"}}, "env"),
+        ({"command": "true", "timeout_s": 0}, "timeout_s"),
+        ({"command": "true", "encoding": "binary"}, "encoding"),
+        ({"command": "true", "stdin_base64": "#"}, "base64"),
+        ({"command": "true", "max_output_bytes": -1}, "max_output_bytes"),
+        ({"command": "true", "commandd": "true"}, "commandd"),
+    ],
+)
+def test_bad_input_says_what_to_change(api, session, body, said):
+    refused = api.call("POST", f"/v1/sessions/{session}/commands", 400, json=body)
+    assert said in refused["error"]["message"]
+
+
+def test_the_history_of_an_ended_session_has_its_commands(server):
+    with server.api() as api:
+        own = api.create(lifetime_s=2)
+        result = run(api, own, "echo kept", id="kept")
+        api.until(lambda: api.call("GET", f"/v1/sessions/{own}")["state"] != "running", within_s=60)
+        assert api.call("GET", f"/v1/sessions/{own}/commands/kept") == result
+        assert [one["id"] for one in api.call("GET", f"/v1/sessions/{own}/commands")["commands"]] == ["kept"]
+        assert api.call("GET", f"/v1/sessions/{own}/executions")["executions"] == []
+        api.delete(own)
