@@ -96,10 +96,6 @@ class ExecutionNotFound(NotFound):
     code = "execution_not_found"
 
 
-class SessionClosed(KernelgateError):
-    """The session ended (deleted, culled or lost); its history is readable, nothing can run in it."""
-
-    code = "session_closed"
 class CommandNotFound(NotFound):
     code = "command_not_found"
 
@@ -116,6 +112,10 @@ class ProcessNotFound(NotFound):
     code = "process_not_found"
 
 
+class SessionClosed(KernelgateError):
+    """The session ended (deleted, culled or lost); its history is readable, nothing can run in it."""
+
+    code = "session_closed"
 
 
 class Conflict(KernelgateError):
@@ -132,10 +132,6 @@ class NotWaitingForInput(Conflict):
     code = "not_waiting_for_input"
 
 
-class CapacityExceeded(KernelgateError):
-    code = "capacity_exceeded"
-
-
 class InputClosed(Conflict):
     """The command takes no more input: it has ended, or its input was closed."""
 
@@ -146,6 +142,10 @@ class ShellBusy(Conflict):
     """The shell runs something; one thing at a time, as at a prompt."""
 
     code = "shell_busy"
+
+
+class CapacityExceeded(KernelgateError):
+    code = "capacity_exceeded"
 
 
 class KernelError(KernelgateError):
@@ -203,17 +203,17 @@ HOST_ERRORS: dict[str, type[KernelgateError]] = {
         InvalidRequest,
         ContextNotFound,
         ExecutionNotFound,
+        CommandNotFound,
+        ShellNotFound,
+        TerminalNotFound,
+        ProcessNotFound,
         SessionClosed,
         ExecutionConflict,
         NotWaitingForInput,
+        InputClosed,
+        ShellBusy,
         CapacityExceeded,
         KernelStartFailed,
         KernelUnresponsive,
     )
 }
-        CommandNotFound,
-        ShellNotFound,
-        TerminalNotFound,
-        ProcessNotFound,
-        InputClosed,
-        ShellBusy,

@@ -233,13 +233,13 @@ class BaseHandler(Guarded, web.RequestHandler):
         self._body.clear()
         if self._left_out > _READ_AWAY_BYTES:
             raise BodyTooLarge(self._too_large())
+        return None
 
     def body(self, kind: type[T]) -> T:
         """The body as a model. Raises InvalidRequest (or BodyTooLarge) with what to change."""
         if self._left_out:
             raise BodyTooLarge(self._too_large())
         try:
-        return None
             self._body.decode("utf-8")
         except UnicodeDecodeError as exc:
             raise InvalidRequest(f"the body is not UTF-8 (byte {exc.start})", code="invalid_utf8") from exc

@@ -50,7 +50,6 @@ _CALLS: dict[tuple[str, str], tuple[str, Any, int, Any, bool, tuple[str, ...]]] 
     ),
     ("/v1/sessions/{session_id}/executions/{execution_id}/cancel", "post"): ("Cancel an execution", None, 200, m.Result, False, ()),
     ("/v1/sessions/{session_id}/executions/{execution_id}/stdin", "post"): ("Answer an input request", m.Stdin, 204, None, False, ()),
-    ("/v1/sessions/{session_id}/events", "get"): ("Follow a session", None, 200, m.Event, True, ("after",)),
     ("/v1/sessions/{session_id}/commands", "post"): ("Run a command", m.CreateCommand, 200, m.Command, True, ("wait",)),
     ("/v1/sessions/{session_id}/commands", "get"): ("List commands", None, 200, m.Commands, False, ("running", "limit", "page_token")),
     ("/v1/sessions/{session_id}/commands/{command_id}", "get"): ("Get or follow a command", None, 200, m.Command, True, ("wait", "after")),

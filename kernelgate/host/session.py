@@ -31,8 +31,8 @@ from kernelgate.errors import (
 from kernelgate.host import channel
 from kernelgate.host.context import Context, Job
 from kernelgate.host.loop import Loop
-from kernelgate.host.server import Request, Server
 from kernelgate.host.process import Commands
+from kernelgate.host.server import Request, Server
 from kernelgate.host.spool import Spool
 from kernelgate.link.journal import Journal
 from kernelgate.protocol.event import decode
@@ -58,9 +58,9 @@ class InitClient:
         self._number = 0
         self._spawned: dict[int, Callable[[int, list[int]], None]] = {}
         self._exits: dict[int, Callable[[int, bool], None]] = {}
-        self._starting: dict[int, Callable[[int, bool], None]] = {}
         #: What the process used whose exit is being told.
         self.usage: dict[str, Any] | None = None
+        self._starting: dict[int, Callable[[int, bool], None]] = {}
         loop.add_reader(sock.fileno(), self._read)
 
     def spawn(self, request: dict[str, Any], on_spawned: Callable[[int, list[int]], None], on_exit: Callable[[int, bool], None]) -> None:
@@ -79,11 +79,11 @@ class InitClient:
         """Lets init close its copy of a process' descriptor (its place in what `spawn` gave), so that stdin can end."""
         channel.send(self._sock, {"op": "close", "pid": pid, "index": index})
 
-    def shutdown(self) -> None:
     def forget(self, pid: int) -> None:
         """Lets init let go of a process that was spawned with `keep` and has ended."""
         channel.send(self._sock, {"op": "forget", "pid": pid})
 
+    def shutdown(self) -> None:
         channel.send(self._sock, {"op": "shutdown"})
 
     def _read(self) -> None:
@@ -99,8 +99,8 @@ class InitClient:
             case "exited":
                 on_exited = self._exits.pop(message["pid"], None)
                 if on_exited:
-                    on_exited(message["status"], message["oom"])
                     self.usage = message["usage"]
+                    on_exited(message["status"], message["oom"])
             case other:
                 raise LocalProtocolError(f"unknown message {other!r}")
 
@@ -129,6 +129,7 @@ class SessionHost:
         self.commands = Commands(self)
         #: What answers requests, by methods named `op_...`.
         self._parts: tuple[Any, ...] = (self, self.commands)
+        self.server = Server(self.loop, listener, self.journal, self._handle)
         self.loop.before_wait = self.flush
 
     # -- events --
@@ -192,9 +193,9 @@ class SessionHost:
             for context in self.contexts.values():
                 if context.kernel is not None:
                     context.kernel.listen(wanted)
+            self.commands.listen(wanted)
 
     def next_kernel_number(self) -> int:
-            self.commands.listen(wanted)
         self._kernel_number += 1
         return self._kernel_number
 
@@ -215,11 +216,11 @@ class SessionHost:
             context.adopt(tag["kernel"], child["pid"], child["fds"][0])
             assert context.kernel is not None
             self.init.watch(child["pid"], context.kernel.exited)
+        self.commands.recover([child for child in children if "command" in child["tag"]])
         for request, was_sent in self.spool.recover():
             execution_id = request["execution_id"]
             span = self.journal.spans.get(execution_id)
             if span is None or span.ended:
-        self.commands.recover([child for child in children if "command" in child["tag"]])
                 self.spool.remove(execution_id)
                 continue
             context = self.contexts.get(request["context_tag"]["id"]) or self._add_context(Context(self, **request["context_tag"]))
@@ -463,11 +464,11 @@ class SessionHost:
 
     def _attach(self, request: Request, execution_id: str) -> None:
         mode = request.fields["mode"]
+        self.flush()  # an end of this turn of the loop is not in the journal yet, and its job is gone already
         if mode == "stream":
             self.server.stream(request, execution_id, request.fields.get("after") or 0)
         elif mode == "result" and execution_id in self.jobs:
             self.server.when_ended(execution_id, request, lambda: self._reply_result(request, execution_id))
-        self.flush()  # an end of this turn of the loop is not in the journal yet, and its job is gone already
         else:
             self._reply_result(request, execution_id)
 

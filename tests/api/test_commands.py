@@ -189,11 +189,10 @@ def test_what_a_command_leaves_running_lives_on(api, own):
 
 
 def test_cancelled_with_its_caller(api, server, own):
-    with server.api() as other:
-        with stream(
-            other, "POST", f"/v1/sessions/{own}/commands", json={"command": "echo on; sleep 300", "on_disconnect": "kill", "id": "left"}
-        ) as events:
-            until(events, "stdout")
+    with server.api() as other, stream(
+        other, "POST", f"/v1/sessions/{own}/commands", json={"command": "echo on; sleep 300", "on_disconnect": "kill", "id": "left"}
+    ) as events:
+        until(events, "stdout")
     ended = api.call("GET", f"/v1/sessions/{own}/commands/left?wait=true")
     assert (ended["status"], ended["stdout"]) == ("killed", "on\n")
 
