@@ -56,6 +56,7 @@ _CALLS: dict[tuple[str, str], tuple[str, Any, int, Any, bool, tuple[str, ...]]] 
     ("/v1/sessions/{session_id}/commands/{command_id}/stdin", "post"): ("Write to a command's input", m.CommandInput, 204, None, False, ()),
     ("/v1/sessions/{session_id}/commands/{command_id}/signal", "post"): ("Signal a command", m.SendSignal, 200, m.Command, False, ()),
     ("/v1/sessions/{session_id}/commands/{command_id}/kill", "post"): ("End a command", m.Kill, 200, m.Command, False, ()),
+    ("/v1/sessions/{session_id}/events", "get"): ("Follow a session", None, 200, m.Event, True, ("after",)),
     ("/v1/sessions/{session_id}/notebook", "get"): ("Export the session as a Jupyter notebook", None, 200, None, False, ("context",)),
     ("/v1/sessions/{session_id}/channel", "get"): ("One WebSocket for everything (docs/api.md)", None, 101, None, False, ("token",)),
     ("/v1/languages", "get"): ("List languages", None, 200, m.Languages, False, ()),

@@ -125,7 +125,6 @@ class SessionHost:
         self._kernel_number = 0
         self._retry_at = 0.0
         self._listening = True
-        self.server = Server(self.loop, listener, self.journal, self._handle)
         self.commands = Commands(self)
         #: What answers requests, by methods named `op_...`.
         self._parts: tuple[Any, ...] = (self, self.commands)
