@@ -40,7 +40,7 @@ def main(options: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 500, quiet=options.json, highlight=False)
     with _server.client(options, embed=True) as client:
         health = client.health()
-        console.print(f"server     {client.url}", _summary(health))
+        console.print(f"server     {client.url}", _summary(health), markup=False)
         languages = client.languages()
         wanted = options.language
         if wanted:
@@ -77,9 +77,8 @@ def _examine(client: Client, language: Language, console: Console, *, is_wanted:
         report["install"] = language.install
         # Not having it is only wrong where it was asked for.
         report["ok"] = False if is_wanted else None
-        console.print(
-            f"{name}[yellow]not installed[/] (missing: {', '.join(language.missing) or 'its kernel'}); get it with: {language.install}"
-        )
+        console.print(f"{name}[yellow]not installed[/]", end="")
+        console.print(f" (missing: {', '.join(language.missing) or 'its kernel'}); get it with: {language.install}", markup=False)
         return report
     begun_at = time.monotonic()
     # A language that kernelgate was taught later has no cell here; that it starts is something.

@@ -33,6 +33,7 @@ def _list(client: Client, options: argparse.Namespace) -> None:
         print("no sessions", file=sys.stderr)
         return
     from rich.console import Console  # noqa: PLC0415  (slow to load)
+    from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     table = Table("id", "state", "age", "ends in", "running", "kernels", "labels", box=None, header_style="bold")
@@ -45,7 +46,8 @@ def _list(client: Client, options: argparse.Namespace) -> None:
             _until(info.expires_at) if info.state == "running" else "",
             str(info.executing),
             " ".join(context.id for context in info.contexts),
-            " ".join(f"{name}={value}" for name, value in info.labels.items()),
+            # Labels are anybody's text, and may look like rich's own.
+            escape(" ".join(f"{name}={value}" for name, value in info.labels.items())),
         )
     Console(width=None if sys.stdout.isatty() else 500).print(table)
 

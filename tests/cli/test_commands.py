@@ -11,13 +11,25 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.python]
 
 def test_sessions_are_made_listed_shown_and_deleted(kernelgate):
     made = kernelgate(
-        "sessions", "create", "--label", "made-by=test", "--env", "SECRET=hidden", "--idle-timeout", "none", "--lifetime", "3600"
+        "sessions",
+        "create",
+        "--label",
+        "made-by=test",
+        "--label",
+        "note=[red]x[/]",
+        "--env",
+        "SECRET=hidden",
+        "--idle-timeout",
+        "none",
+        "--lifetime",
+        "3600",
     )
     session_id = made.stdout.strip()
     assert made.returncode == 0
     listed = kernelgate("sessions")
     assert session_id in listed.stdout
     assert "made-by=test" in listed.stdout
+    assert "note=[red]x[/]" in listed.stdout
     assert session_id in kernelgate("sessions", "list", "--label", "made-by=test", "--state", "running").stdout
     assert session_id not in kernelgate("sessions", "list", "--label", "made-by=other").stdout
     assert [one["id"] for one in json.loads(kernelgate("sessions", "list", "--label", "made-by=test", "--json").stdout)] == [session_id]
