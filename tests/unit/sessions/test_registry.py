@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernelgate.sessions.registry import Registry, Row
+
+
+@pytest.fixture
+def registry(tmp_path):
+    made = Registry(tmp_path / "registry.sqlite")
+    yield made
+    made.close()
+
+
+def row(number, **fields):
+    base = Row(f"s{number}", "t1", "running", number, 100 + number, 5, 1000.0 + number, 1000.0, True)
+    return replace(base, **fields)
+
+
+def test_the_file_is_private_and_lives_on(tmp_path):
+    path = tmp_path / "registry.sqlite"
+    first = Registry(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    token, secret = first.create_token("a")
+    saved = row(1, labels={"k": "ü"}, idle_timeout_s=None, lifetime_s=5.5, reason="why", ended_at=7.0)
+    first.save(saved)
+    first.close()
+    second = Registry(path)
+    assert second.token(secret) == token
+    assert second.get("s1") == saved
+    second.close()
+
+
+def test_two_open_it_at_once(tmp_path):
+    # The command line makes tokens while the server runs.
+    first, second = Registry(tmp_path / "r"), Registry(tmp_path / "r")
+    _, secret = second.create_token("from the command line")
+    assert first.token(secret) is not None
+    second.revoke_token("from the command line")
+    assert first.token(secret) is None
+    first.close()
+    second.close()
+
+
+def test_tokens(registry, tmp_path):
+    token, secret = registry.create_token("one")
+    other, _ = registry.create_token("two")
+    assert secret.startswith("kg_")
+    assert registry.tokens() == [token, other]
+    for wrong in ("", "kg_", secret[:-1], secret + "x", secret.upper(), "\ud800", "' OR 1=1 --"):
+        assert registry.token(wrong) is None
+    assert registry.revoke_token(token.id) is True
+    assert registry.revoke_token(token.id) is False
+    assert registry.token(secret) is None
+    assert registry.tokens() == [other]
+    assert registry.revoke_token("two") is True
+    registry._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert secret.encode() not in (tmp_path / "registry.sqlite").read_bytes()
+
+
+def test_listing_pages_labels_and_states(registry):
+    for number in range(6):
+        registry.save(row(number, labels={"even": str(number % 2 == 0), "n": str(number)}, state="closed" if number == 5 else "running", created_at=1000.0))
+    registry.save(row(9, token_id="t2"))
+
+    def names(**options):
+        return [one.id for one in registry.page("t1", **{"labels": {}, "state": None, "after": None, "limit": 100, **options})]
+
+    assert names() == [f"s{number}" for number in range(6)]
+    assert names(labels={"even": "True"}) == ["s0", "s2", "s4"]
+    assert names(labels={"even": "True", "n": "2"}) == ["s2"]
+    assert names(labels={"even": "true"}) == []
+    assert names(state="closed") == ["s5"]
+    # Made in the same moment: the id decides, and no page shows one twice.
+    assert names(limit=2) == ["s0", "s1"]
+    assert names(limit=2, after=(1000.0, "s1")) == ["s2", "s3"]
+    assert names(after=(1000.0, "s5")) == []
+    assert [one.id for one in registry.page("t2", labels={}, state=None, after=None, limit=10)] == ["s9"]
+
+
+@given(st.dictionaries(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=10), st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=10), min_size=1, max_size=4))
+def test_any_label_is_found_again(tmp_path_factory, labels):
+    registry = Registry(tmp_path_factory.mktemp("registry") / "r")
+    registry.save(row(1, labels=labels))
+    registry.save(row(2))
+    for name, value in labels.items():
+        assert [one.id for one in registry.page("t1", labels={name: value}, state=None, after=None, limit=10)] == ["s1"]
+        assert registry.page("t1", labels={name: value + "x"}, state=None, after=None, limit=10) == []
+    registry.close()
+
+
+def test_slots_of_users_are_never_shared_by_the_living(registry):
+    taken = []
+    for number in range(5):
+        slot = registry.free_slot()
+        taken.append(slot)
+        registry.save(row(number, slot=slot, state=("starting", "ready", "running", "running", "running")[number]))
+    assert taken == [1, 2, 3, 4, 5]
+    registry.save(replace(registry.get("s1"), state="closed"))
+    registry.delete("s3")
+    assert registry.free_slot() == 2
+    registry.save(row(7, slot=2))
+    assert registry.free_slot() == 4
+
+
+def test_ended_before_and_touch(registry):
+    registry.save(row(1))
+    registry.save(row(2, state="closed", ended_at=50.0))
+    registry.save(row(3, state="lost", ended_at=60.0))
+    assert [one.id for one in registry.ended_before(55.0)] == ["s2"]
+    registry.touch("s1", 2000.0)
+    assert registry.get("s1").last_activity_at == 2000.0
+    assert registry.get("nothing") is None
+    assert [one.id for one in registry.by_state("closed", "lost")] == ["s2", "s3"]
