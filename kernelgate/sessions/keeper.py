@@ -142,6 +142,9 @@ class Keeper:
             try:
                 if not self._closing and await self._fill_one():
                     continue
+            except CapacityExceeded:
+                await asyncio.sleep(_POOL_RETRY_S)  # callers have all there may be: nothing is wrong
+                continue
             except (KernelgateError, TimeoutError) as exc:
                 log.warning("no session could be made ready: %s", exc)
                 await asyncio.sleep(_POOL_RETRY_S)
@@ -204,9 +207,16 @@ class Keeper:
                 self.counts["from_pool"] += 1
             except HostUnavailable:
                 await self._unmake(ready.row)  # it died while it waited; nobody's loss
+            except BaseException:
+                self._tasks.start(self._unmake(ready.row), f"session:{ready.id}:unmake")
+                raise
         if session is None:
             session = await self._make("starting")
-            hello = await self._configure(session, env, warm)
+            try:
+                hello = await self._configure(session, env, warm)
+            except BaseException:
+                self._tasks.start(self._unmake(session.row), f"session:{session.id}:unmake")
+                raise
         now = time.time()
         session.row = replace(
             session.row,
