@@ -62,39 +62,16 @@ class StreamingHandler(BaseHandler):
         """
         self.set_header("Content-Type", f"{kind}; charset=utf-8")
         self.set_header("X-Accel-Buffering", "no")
-        server = self.services.settings.server
-        encode = _sse if kind == _SSE else b"".join
+        encode, keepalive = (_sse, b": keepalive\n\n") if kind == _SSE else (b"".join, b'{"type":"keepalive"}\n')
         streams = self.services.metrics.streams
         streams.inc()
-        ahead: asyncio.Task[list[bytes] | None] | None = None
-
-        def leave() -> None:
-            if ahead is not None:
-                ahead.cancel()
-
-        self.when_gone(leave)
         try:
             if accepted:
                 await self.flushed()
-            async with contextlib.aclosing(events) as source:
-                while not self.client_gone:
-                    if ahead is None:
-                        ahead = self.services.tasks.start(_next(source), "stream:next", awaited=True)
-                    done, _ = await asyncio.wait({ahead}, timeout=server.keepalive_s)
-                    if not done:
-                        self.write(b": keepalive\n\n" if kind == _SSE else b'{"type":"keepalive"}\n')
-                    else:
-                        if ahead.cancelled():
-                            return False
-                        lines, ahead = ahead.result(), None
-                        if lines is None:
-                            break
-                        self.write(encode(lines))
+            async with contextlib.aclosing(self._steps(events)) as steps:
+                async for lines in steps:
+                    self.write(keepalive if lines is None else encode(lines))
                     await self.flushed()
-                if ahead is not None:
-                    ahead.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await ahead
         except (iostream.StreamClosedError, TimeoutError) as exc:
             if isinstance(exc, TimeoutError):
                 log.info("a reader that takes nothing was let go", extra={"request_id": self.request_id})
@@ -115,6 +92,34 @@ class StreamingHandler(BaseHandler):
             return False
         self.finish()
         return True
+
+    async def _steps(self, events: AsyncGenerator[list[bytes], None]) -> AsyncGenerator[list[bytes] | None, None]:
+        """What comes, and None whenever nothing came for `server.keepalive_s`. Ends when the client leaves."""
+        ahead: asyncio.Task[list[bytes] | None] | None = None
+
+        def leave() -> None:
+            if ahead is not None:
+                ahead.cancel()
+
+        self.when_gone(leave)
+        async with contextlib.aclosing(events) as source:
+            try:
+                while not self.client_gone:
+                    ahead = ahead or self.services.tasks.start(_next(source), "stream:next", awaited=True)
+                    done, _ = await asyncio.wait({ahead}, timeout=self.services.settings.server.keepalive_s)
+                    if not done:
+                        yield None
+                        continue
+                    lines = None if ahead.cancelled() else ahead.result()
+                    ahead = None
+                    if lines is None:
+                        return
+                    yield lines
+            finally:
+                # A generator cannot be closed while it runs.
+                if ahead is not None:
+                    ahead.cancel()
+                    await asyncio.wait({ahead})
 
     async def unless_gone(self, work: Any) -> bytes | None:
         """The work's result, or None when the client left first; what it had asked of the host goes on there."""
