@@ -32,6 +32,7 @@ from kernelgate.host import channel
 from kernelgate.host.context import Context, Job
 from kernelgate.host.loop import Loop
 from kernelgate.host.process import Commands
+from kernelgate.host.processes import Processes
 from kernelgate.host.server import Request, Server
 from kernelgate.host.spool import Spool
 from kernelgate.link.journal import Journal
@@ -127,7 +128,7 @@ class SessionHost:
         self._listening = True
         self.commands = Commands(self)
         #: What answers requests, by methods named `op_...`.
-        self._parts: tuple[Any, ...] = (self, self.commands)
+        self._parts: tuple[Any, ...] = (self, self.commands, Processes(self))
         self.server = Server(self.loop, listener, self.journal, self._handle)
         self.loop.before_wait = self.flush
 

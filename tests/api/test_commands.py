@@ -189,9 +189,12 @@ def test_what_a_command_leaves_running_lives_on(api, own):
 
 
 def test_cancelled_with_its_caller(api, server, own):
-    with server.api() as other, stream(
-        other, "POST", f"/v1/sessions/{own}/commands", json={"command": "echo on; sleep 300", "on_disconnect": "kill", "id": "left"}
-    ) as events:
+    with (
+        server.api() as other,
+        stream(
+            other, "POST", f"/v1/sessions/{own}/commands", json={"command": "echo on; sleep 300", "on_disconnect": "kill", "id": "left"}
+        ) as events,
+    ):
         until(events, "stdout")
     ended = api.call("GET", f"/v1/sessions/{own}/commands/left?wait=true")
     assert (ended["status"], ended["stdout"]) == ("killed", "on\n")
@@ -236,3 +239,76 @@ def test_the_history_of_an_ended_session_has_its_commands(server):
         assert [one["id"] for one in api.call("GET", f"/v1/sessions/{own}/commands")["commands"]] == ["kept"]
         assert api.call("GET", f"/v1/sessions/{own}/executions")["executions"] == []
         api.delete(own)
+
+
+# -- processes --
+
+
+def processes(api, session, pattern=None):
+    return api.call("GET", f"/v1/sessions/{session}/processes", params={} if pattern is None else {"filter": pattern})["processes"]
+
+
+def background(api, session, command, **body):
+    return api.call("POST", f"/v1/sessions/{session}/commands", 201, json={"command": command, "background": True, **body})
+
+
+def test_processes_are_listed(api, own):
+    api.run(own, "import os; me = os.getpid()")
+    made = background(api, own, ["sleep", "321"])
+    (found,) = processes(api, own, r"^sleep 321$")
+    assert (found["pid"], found["command"], found["command_id"], found["state"]) == (made["pid"], "sleep 321", made["id"], "S")
+    assert 0 < found["memory_bytes"] < 100_000_000
+    assert abs(found["started"] - time.time()) < 60
+    (kernel,) = [one for one in processes(api, own) if one["context_id"] == "python"]
+    assert (str(kernel["pid"]), kernel["command"]) == (api.run(own, "me")["text"], "kernel python")
+    # Neither init nor the host nor who looked is among them.
+    assert {one["pid"] for one in processes(api, own)} <= {kernel["pid"], made["pid"]}
+    assert processes(api, own, "no such") == []
+    refused = api.call("GET", f"/v1/sessions/{own}/processes", 400, params={"filter": "("})
+    assert refused["error"]["code"] == "invalid_pattern"
+
+
+def test_processes_are_killed(api, own):
+    path = f"/v1/sessions/{own}/processes/kill"
+    one, two, three = (background(api, own, ["sleep", str(number)]) for number in (1001, 1002, 1003))
+    deaf = background(
+        api,
+        own,
+        ["python3", "-c", "import signal, time\nsignal.signal(15, lambda *_: None)\nprint('deaf', flush=True)\nwhile True: time.sleep(1)"],
+    )
+    assert api.call("POST", path, json={"pid": one["pid"]}) == {"signalled": [one["pid"]], "forced": []}
+    ended = api.call("GET", f"/v1/sessions/{own}/commands/{one['id']}?wait=true")
+    assert (ended["signal"], ended["status"]) == ("SIGTERM", "error")
+    assert api.call("POST", path, json={"pattern": "sleep 100", "grace_s": 5})["signalled"] == [two["pid"], three["pid"]]
+    api.until(lambda: api.call("GET", f"/v1/sessions/{own}/commands/{deaf['id']}")["stdout"])
+    assert api.call("POST", path, json={"pid": deaf["pid"], "grace_s": 0.1}) == {"signalled": [deaf["pid"]], "forced": [deaf["pid"]]}
+    assert api.call("GET", f"/v1/sessions/{own}/commands/{deaf['id']}?wait=true")["signal"] == "SIGKILL"
+    assert api.call("POST", path, 404, json={"pid": 1})["error"]["code"] == "process_not_found"
+    api.call("POST", path, 400, json={"pid": 1, "pattern": "x"})
+    api.call("POST", path, 400, json={"pid": 1, "signal": "NONE"})
+    # A kernel is no program that a pattern means.
+    api.run(own, "kept = 1")
+    api.call("POST", path, json={"pattern": "."})
+    assert api.run(own, "kept")["text"] == "1"
+
+
+def test_a_process_is_watched(api, own):
+    busy = background(api, own, "while :; do :; done")
+    seen = []
+    with stream(api, "GET", f"/v1/sessions/{own}/processes/{busy['pid']}/stats?interval_s=0.1") as events:
+        for event in events:
+            seen.append(event)
+            if len(seen) == 4:
+                api_kill = api.http.post  # the stream ends with the process
+                api_kill(f"/v1/sessions/{own}/processes/kill", json={"pid": busy["pid"], "signal": "KILL"})
+    assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
+    assert {event["type"] for event in seen} == {"stats"}
+    assert max(event["cpu_percent"] for event in seen) > 20
+    assert seen[-1]["cpu_s"] > 0
+    api.call("GET", f"/v1/sessions/{own}/processes/{busy['pid']}/stats", 404)
+    api.call("GET", f"/v1/sessions/{own}/processes/1/stats?interval_s=0", 400)
+    # Whoever leaves ends only the watching.
+    other = background(api, own, ["sleep", "555"])
+    with stream(api, "GET", f"/v1/sessions/{own}/processes/{other['pid']}/stats?interval_s=0.1") as events:
+        next(events)
+    assert processes(api, own, "sleep 555")

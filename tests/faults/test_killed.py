@@ -261,3 +261,58 @@ def test_a_kernel_killed_is_announced_and_replaced(server):
         assert after["text"] == "42"
         assert "SIGKILL" in after["fresh_kernel"]
         api.delete(session)
+
+
+#: Prints its numbers, whoever listens, and goes on when the file `go` is there.
+COUNTING = "for i in $(seq 1 300); do echo $i; sleep 0.002; done; while [ ! -e go ]; do sleep 0.01; done; echo over; exit 3"
+
+
+def test_a_command_outlives_gateway_and_host(server):
+    """Killed while it prints and while it waits: every line once with the gateway's death, its end and exit status with the host's too."""
+    with server.api() as api:
+        session = api.create()
+        path = f"/v1/sessions/{session}/commands"
+        for name, background in (("json", False), ("background", True)):
+            api.call("POST", f"{path}?wait=false", 202, json={"command": COUNTING, "id": name, "background": background, "timeout_s": 60})
+        server.kill()
+        server.start()
+    with server.api() as api:
+        api.until(lambda: all(api.call("GET", f"{path}/{name}")["stdout"].endswith("\n300\n") for name in ("json", "background")))
+        server.kill()
+        server.start()
+    with server.api() as api:
+        lines = "".join(f"{number}\n" for number in range(1, 301))
+        assert [api.call("GET", f"{path}/{name}")["stdout"] for name in ("json", "background")] == [lines, lines]
+        host = processes_of(server, session)["host"]
+        os.kill(host, signal.SIGKILL)
+        again = api.call("POST", f"{path}?wait=false", 202, json={"command": COUNTING, "id": "json", "timeout_s": 60})
+        assert (again["state"], again["stdout"]) == ("running", lines)
+        api.call("POST", path, json={"command": "touch go"})
+        for name in ("json", "background"):
+            ended = api.call("GET", f"{path}/{name}?wait=true")
+            assert (ended["stdout"], ended["exit_code"], ended["status"]) == (lines + "over\n", 3, "error")
+            events = api.http.get(f"{path}/{name}", headers={"Accept": "application/x-ndjson"}).text.splitlines()
+            assert [json.loads(line)["type"] for line in events].count("gap") == 1
+        api.delete(session)
+
+
+def test_the_host_killed_as_a_command_ends(server):
+    """Whenever it dies, a command ends with its own exit status or as lost, once, and its time limit still holds."""
+    chance = random.Random(7)
+    with server.api() as api:
+        session = api.create()
+        path = f"/v1/sessions/{session}/commands"
+        for turn in range(6):
+            api.call("POST", f"{path}?wait=false", 202, json={"command": "echo said; exit 5", "id": f"turn-{turn}"})
+            time.sleep(chance.uniform(0, 0.02))
+            os.kill(processes_of(server, session)["host"], signal.SIGKILL)
+            ended = api.call("GET", f"{path}/turn-{turn}?wait=true")
+            if ended["status"] != "lost":
+                assert (ended["exit_code"], ended["status"]) == (5, "error")
+                gap = "gap" in api.http.get(f"{path}/turn-{turn}", headers={"Accept": "application/x-ndjson"}).text
+                assert ended["stdout"] == "said\n" or gap
+        api.call("POST", f"{path}?wait=false", 202, json={"command": "echo on; sleep 300", "id": "long", "timeout_s": 2})
+        api.until(lambda: api.call("GET", f"{path}/long")["stdout"])
+        os.kill(processes_of(server, session)["host"], signal.SIGKILL)
+        assert api.call("GET", f"{path}/long?wait=true")["timed_out"] is True
+        api.delete(session)

@@ -120,6 +120,13 @@ class Kill(Model):
     grace_s: Grace = 2.0
 
 
+class KillProcesses(Model):
+    pid: Annotated[int, Meta(gt=0, lt=1 << 31)] | None = None
+    pattern: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None
+    signal: SignalName = "SIGTERM"
+    grace_s: Grace | None = None
+
+
 # -- answers --
 
 
@@ -207,6 +214,32 @@ class Result(Summary, kw_only=True):
 class Executions(msgspec.Struct, kw_only=True):
     executions: list[Summary]
     next_page_token: str | None
+
+
+class Process(msgspec.Struct, kw_only=True):
+    """A process of the session; `context_id` of a kernel, `command_id` of a command's own."""
+
+    pid: int
+    ppid: int
+    name: str
+    command: str
+    state: str
+    cpu_s: float
+    cpu_percent: float
+    memory_bytes: int
+    threads: int
+    started: float
+    context_id: str | None
+    command_id: str | None
+
+
+class Processes(msgspec.Struct, kw_only=True):
+    processes: list[Process]
+
+
+class Killed(msgspec.Struct, kw_only=True):
+    signalled: list[int]
+    forced: list[int]
 
 
 class Usage(msgspec.Struct, kw_only=True):
@@ -371,6 +404,7 @@ class Event(msgspec.Struct, kw_only=True):
         "gap",
         "command",
         "command_started",
+        "stats",
         "kernel",
         "end",
     ]
