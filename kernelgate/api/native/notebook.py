@@ -32,9 +32,10 @@ def _export(directory: Path, context: str | None) -> dict[str, Any]:
     except OSError as exc:
         raise SessionClosed("the history of this session is not there any more") from exc
     try:
-        if journal.size > _MAX_BYTES:
+        size = journal.size - journal.start
+        if size > _MAX_BYTES:
             raise CapacityExceeded(
-                f"the history has {journal.size} bytes, and a notebook may have {_MAX_BYTES}; read its executions one by one"
+                f"the history has {size} bytes, and a notebook may have {_MAX_BYTES}; read its executions one by one"
             )
         return notebook.from_events(journal.all()) if context is None else _of_context(journal, context)
     finally:
