@@ -22,7 +22,7 @@ Expected = str | re.Pattern[str] | Callable[[Any], bool]
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 WORDS = "ünï 日本 😀"
 #: Quotes, a line break and what shells and languages would expand: values of variables must arrive as they are.
-AWKWARD = "it's \"q\" $HOME `x` \\n %s\nline 2"
+AWKWARD = 'it\'s "q" $HOME `x` \\n %s\nline 2'
 BIG_LINES = 1_048_576
 BIG = "".join(f"{number:09d}\n" for number in range(BIG_LINES))
 
@@ -100,10 +100,10 @@ PRELUDE = {
     "r": "wait_for <- function(path) while (!file.exists(path)) Sys.sleep(0.005)\ntouch <- function(path) invisible(file.create(path))",
     "java": (
         "void waitFor(String path) { try { while (!Files.exists(Path.of(path))) Thread.sleep(5); } catch (InterruptedException e) { throw new RuntimeException(e); } }\n"
-        "void touch(String path) throws IOException { Files.writeString(Path.of(path), \"\"); }\n"
-        "String sh(String command) throws Exception { return new String(new ProcessBuilder(\"sh\", \"-c\", command).start().getInputStream().readAllBytes()); }"
+        'void touch(String path) throws IOException { Files.writeString(Path.of(path), ""); }\n'
+        'String sh(String command) throws Exception { return new String(new ProcessBuilder("sh", "-c", command).start().getInputStream().readAllBytes()); }'
     ),
-    "bash": "wait_for() { until [ -e \"$1\" ]; do sleep 0.01; done; }\ntouch_it() { : > \"$1\"; }",
+    "bash": 'wait_for() { until [ -e "$1" ]; do sleep 0.01; done; }\ntouch_it() { : > "$1"; }',
 }
 
 _NO_EXPRESSIONS = "Bash has no expressions: what a command prints is its stdout"
@@ -140,8 +140,12 @@ ROWS["streamed"] = Row(
     "Output arrives while the cell runs, without a flush, in order",
     {
         "python": (Cell("import sys; sys.stdout.write('one'); sys.stderr.write('two'); wait_for('GATE'); sys.stdout.write('three')"),),
-        "javascript": (Cell("process.stdout.write('one'); process.stderr.write('two'); waitFor('GATE'); process.stdout.write('three'); undefined"),),
-        "typescript": (Cell("process.stdout.write('one'); process.stderr.write('two'); waitFor('GATE'); process.stdout.write('three'); undefined"),),
+        "javascript": (
+            Cell("process.stdout.write('one'); process.stderr.write('two'); waitFor('GATE'); process.stdout.write('three'); undefined"),
+        ),
+        "typescript": (
+            Cell("process.stdout.write('one'); process.stderr.write('two'); waitFor('GATE'); process.stdout.write('three'); undefined"),
+        ),
         "r": (Cell("cat('one'); cat('two', file = stderr()); wait_for('GATE'); cat('three')"),),
         "java": (Cell('System.out.print("one"); System.err.print("two"); waitFor("GATE"); System.out.print("three");'),),
         "bash": (Cell("printf one; printf two >&2; wait_for GATE; printf three"),),
@@ -151,10 +155,29 @@ ROWS["streamed"] = Row(
 ROWS["children"] = Row(
     "Output of child processes, both streams, in order with the cell's own",
     {
-        "python": (Cell("import subprocess; print(1, end=''); subprocess.run(['sh', '-c', 'printf 2; printf x >&2']); print(3, end='')", "123", "x", text=None),),
-        **both(Cell("process.stdout.write('1'); childProcess.spawnSync('sh', ['-c', 'printf 2; printf x >&2'], { stdio: 'inherit' }); process.stdout.write('3'); undefined", "123", "x")),
+        "python": (
+            Cell(
+                "import subprocess; print(1, end=''); subprocess.run(['sh', '-c', 'printf 2; printf x >&2']); print(3, end='')",
+                "123",
+                "x",
+                text=None,
+            ),
+        ),
+        **both(
+            Cell(
+                "process.stdout.write('1'); childProcess.spawnSync('sh', ['-c', 'printf 2; printf x >&2'], { stdio: 'inherit' }); process.stdout.write('3'); undefined",
+                "123",
+                "x",
+            )
+        ),
         "r": (Cell("cat(1); system('printf 2; printf x >&2'); cat(3)", "123", "x"),),
-        "java": (Cell('System.out.print(1); new ProcessBuilder("sh", "-c", "printf 2; printf x >&2").inheritIO().start().waitFor(); System.out.print(3);', "123", "x"),),
+        "java": (
+            Cell(
+                'System.out.print(1); new ProcessBuilder("sh", "-c", "printf 2; printf x >&2").inheritIO().start().waitFor(); System.out.print(3);',
+                "123",
+                "x",
+            ),
+        ),
         "bash": (Cell("printf 1; sh -c 'printf 2; printf x >&2'; printf 3", "123", "x"),),
     },
 )
@@ -175,9 +198,20 @@ ROWS["statement"] = Row(
     {
         "python": (Cell("y = 1"), Cell("import os"), Cell("def g(): pass"), Cell("None")),
         "javascript": (Cell("let y = 1"), Cell("function g() {}"), Cell("for (;;) { break }"), Cell("undefined")),
-        "typescript": (Cell("let y: number = 1"), Cell("function g(): void {}"), Cell("for (;;) { break }"), Cell("interface Nothing { n: number }")),
+        "typescript": (
+            Cell("let y: number = 1"),
+            Cell("function g(): void {}"),
+            Cell("for (;;) { break }"),
+            Cell("interface Nothing { n: number }"),
+        ),
         "r": (Cell("y <- 1"), Cell("invisible(3)"), Cell("for (i in 1:2) i")),
-        "java": (Cell("int y = 1;"), Cell("y = 2"), Cell("import java.util.zip.CRC32;"), Cell("void g() {}"), Cell("if (y > 0) { y = 3; }")),
+        "java": (
+            Cell("int y = 1;"),
+            Cell("y = 2"),
+            Cell("import java.util.zip.CRC32;"),
+            Cell("void g() {}"),
+            Cell("if (y > 0) { y = 3; }"),
+        ),
         "bash": (Cell("y=1"), Cell("g() { :; }"), Cell("true")),
     },
 )
@@ -200,12 +234,22 @@ ROWS["displays"] = Row(
 ROWS["png"] = Row(
     "PNG",
     {
-        "python": (Cell(f"import base64; from IPython.display import Image; Image(data=base64.b64decode('{PNG}'))", text=re.compile("Image"), main={"png": PNG}),),
+        "python": (
+            Cell(
+                f"import base64; from IPython.display import Image; Image(data=base64.b64decode('{PNG}'))",
+                text=re.compile("Image"),
+                main={"png": PNG},
+            ),
+        ),
         **both(Cell(f"$$.png(Buffer.from('{PNG}', 'base64'))", shows=({"png": PNG},))),
         "r": (Cell(f"display_png(base64enc::base64decode('{PNG}'))", shows=({"png": PNG},)),),
         "java": (
             Cell(f'image(Base64.getDecoder().decode("{PNG}"))', text=re.compile(""), main={"png": PNG}),
-            Cell("new java.awt.image.BufferedImage(4, 3, java.awt.image.BufferedImage.TYPE_INT_ARGB)", text=re.compile(""), main={"png": png_size(4, 3)}),
+            Cell(
+                "new java.awt.image.BufferedImage(4, 3, java.awt.image.BufferedImage.TYPE_INT_ARGB)",
+                text=re.compile(""),
+                main={"png": png_size(4, 3)},
+            ),
         ),
         "bash": (Cell(f"base64 -d <<< {PNG} | display_png", shows=({"png": PNG},)),),
     },
@@ -218,7 +262,7 @@ ROWS["svg"] = Row(
         "python": (Cell(f"from IPython.display import SVG; SVG('{_SVG}')", text=re.compile("SVG"), main={"svg": has("<svg")}),),
         **both(Cell(f"$$.svg('{_SVG}')", shows=({"svg": _SVG},))),
         "r": (Cell(f"display_svg('{_SVG}')", shows=({"svg": _SVG},)),),
-        "java": (Cell("svg(\"<svg/>\")", text=re.compile(""), main={"svg": "<svg/>"}),),
+        "java": (Cell('svg("<svg/>")', text=re.compile(""), main={"svg": "<svg/>"}),),
         "bash": (Cell(f"printf '{_SVG}' | display_svg", shows=({"svg": _SVG},)),),
     },
 )
@@ -264,7 +308,7 @@ ROWS["json"] = Row(
         **both(Cell("({ a: [1, null, 'é'] })", text="{ a: [ 1, null, 'é' ] }", main={"json": _JSON})),
         "r": (Cell("list(a = list(1, NA, 'é'))", text=re.compile(""), main={"json": _JSON}),),
         "java": (Cell('json("{\\"a\\": [1, null, \\"é\\"]}")', text=re.compile(""), main={"json": _JSON}),),
-        "bash": (Cell("display_json <<< '{\"a\": [1, null, \"é\"]}'", shows=({"json": _JSON},)),),
+        "bash": (Cell('display_json <<< \'{"a": [1, null, "é"]}\'', shows=({"json": _JSON},)),),
     },
 )
 
@@ -275,10 +319,19 @@ ROWS["table"] = Row(
         "python": (Cell("import pandas as pd; pd.DataFrame({'n': [1, 2], 's': ['a', '<b>']})", text=re.compile("<b>"), main=_TABLE),),
         **both(Cell("[{ n: 1, s: 'a' }, { n: 2, s: '<b>' }]", text=re.compile("<b>"), main=_TABLE)),
         "r": (Cell("data.frame(n = 1:2, s = c('a', '<b>'))", text=re.compile("<b>"), main=_TABLE),),
-        "java": (Cell('record Line(int n, String s) {}\nList.of(new Line(1, "a"), new Line(2, "<b>"))', text=re.compile("<b>"), main=_TABLE),),
+        "java": (
+            Cell('record Line(int n, String s) {}\nList.of(new Line(1, "a"), new Line(2, "<b>"))', text=re.compile("<b>"), main=_TABLE),
+        ),
         "bash": (Cell("printf 'n,s\\n1,a\\n2,<b>\\n' | display_table", shows=(_TABLE,)),),
     },
-    {"python": "a pandas DataFrame", "javascript": "an array of objects", "typescript": "an array of objects", "r": "a data.frame", "java": "a list of records or maps", "bash": "CSV or TSV"},
+    {
+        "python": "a pandas DataFrame",
+        "javascript": "an array of objects",
+        "typescript": "an array of objects",
+        "r": "a data.frame",
+        "java": "a list of records or maps",
+        "bash": "CSV or TSV",
+    },
 )
 
 ROWS["unicode"] = Row(
@@ -297,7 +350,12 @@ ROWS["big"] = Row(
     "10 MB of output, whole and in order",
     {
         "python": (Cell(f"for i in range(0, {BIG_LINES}, 64): print('\\n'.join(f'{{j:09d}}' for j in range(i, i + 64)))", BIG),),
-        **both(Cell(f"for (let i = 0; i < {BIG_LINES}; i += 64) console.log(Array.from({{ length: 64 }}, (_, j) => String(i + j).padStart(9, '0')).join('\\n'))", BIG)),
+        **both(
+            Cell(
+                f"for (let i = 0; i < {BIG_LINES}; i += 64) console.log(Array.from({{ length: 64 }}, (_, j) => String(i + j).padStart(9, '0')).join('\\n'))",
+                BIG,
+            )
+        ),
         "r": (Cell(f"for (i in seq(0, {BIG_LINES - 1}, 64)) cat(sprintf('%09d\\n', as.integer(i + 0:63)), sep = '')", BIG),),
         "java": (Cell(f'for (int i = 0; i < {BIG_LINES}; i++) System.out.println(String.format("%09d", i));', BIG),),
         "bash": (Cell(f"seq -f %09.0f 0 {BIG_LINES - 1}", BIG),),
@@ -326,15 +384,26 @@ ROWS["error"] = Row(
 )  # fmt: skip
 
 ROWS["syntax"] = Row(
-    "A syntax error, and nothing of the cell runs",
+    "A syntax error; nothing of the cell runs",
     {
         "python": (Cell("print('no')\nif", error=("SyntaxError", re.compile("invalid syntax"))),),
-        "javascript": (Cell("console.log('no')\nlet = = 1", error=("SyntaxError", re.compile("nexpected token")), traceback=("let = = 1",)),),
+        "javascript": (
+            Cell("console.log('no')\nlet = = 1", error=("SyntaxError", re.compile("nexpected token")), traceback=("let = = 1",)),
+        ),
         "typescript": (Cell("console.log('no')\nlet a: = 1", error=("SyntaxError", re.compile("")), traceback=("let a: = 1",)),),
         "r": (Cell("cat('no')\na b", error=("ParseError", "unexpected symbol"), traceback=("2: a b",)),),
-        "java": (Cell('System.out.println("no");\nint m = 1 +;', error=("CompilationError", "line 2: illegal start of expression"), traceback=("int m = 1 +;",)),),
-        "bash": (Cell("echo no\nif true; then", error=("SyntaxError", "syntax error: unexpected end of file")), Cell("echo 'no", error=("SyntaxError", re.compile("matching `''")))),
+        "java": (
+            Cell('System.out.println("no");\nfor (;;) {', error=("CompilationError", "line 2: reached end of file while parsing")),
+            Cell(
+                "int a = 1;\nint m = 1 +;", error=("CompilationError", "line 2: illegal start of expression"), traceback=("int m = 1 +;",)
+            ),
+        ),
+        "bash": (
+            Cell("echo no\nif true; then", error=("SyntaxError", "syntax error: unexpected end of file")),
+            Cell("echo 'no", error=("SyntaxError", re.compile("matching `''"))),
+        ),
     },
+    {"java": "where brackets or quotes are left open; else what stands before the error has run, as in JShell"},
 )
 
 ROWS["empty"] = Row(
@@ -358,11 +427,11 @@ ROWS["context"] = Row(
         **both(Cell("console.log(process.env.KG_OWN + '|' + process.cwd())", _OWN)),
         "r": (Cell("cat(Sys.getenv('KG_OWN'), '|', getwd(), '\\n', sep = '')", _OWN),),
         "java": (Cell('System.out.println(System.getenv("KG_OWN") + "|" + Path.of("").toAbsolutePath());', _OWN),),
-        "bash": (Cell("printf '%s|%s\\n' \"$KG_OWN\" \"$PWD\"", _OWN),),
+        "bash": (Cell('printf \'%s|%s\\n\' "$KG_OWN" "$PWD"', _OWN),),
     },
 )
 
-_SH = "printf '%s|%s' \"$KG_A\" \"$KG_OWN\""
+_SH = 'printf \'%s|%s\' "$KG_A" "$KG_OWN"'
 _ENV = {"KG_A": AWKWARD, "KG_OWN": "for once"}
 _SET, _UNSET = f"{AWKWARD}|for once;{AWKWARD}|for once", f"unset|{AWKWARD};|{AWKWARD}"
 
@@ -444,11 +513,27 @@ ROWS["inspect"] = Row(
 ROWS["is_complete"] = Row(
     "Whether code is complete, incomplete or invalid",
     {
-        "python": (Cell("1 + 1", more={"is": "complete"}), Cell("def f():", more={"is": "incomplete"}), Cell("a b", more={"is": "invalid"})),
-        **both(Cell("1 + 1", more={"is": "complete"}), Cell("function f() {", more={"is": "incomplete"}), Cell("let = = 1", more={"is": "invalid"})),
+        "python": (
+            Cell("1 + 1", more={"is": "complete"}),
+            Cell("def f():", more={"is": "incomplete"}),
+            Cell("a b", more={"is": "invalid"}),
+        ),
+        **both(
+            Cell("1 + 1", more={"is": "complete"}),
+            Cell("function f() {", more={"is": "incomplete"}),
+            Cell("let = = 1", more={"is": "invalid"}),
+        ),
         "r": (Cell("1 + 1", more={"is": "complete"}), Cell("f(", more={"is": "incomplete"}), Cell("a b", more={"is": "invalid"})),
-        "java": (Cell("1 + 1", more={"is": "complete"}), Cell("int f() {", more={"is": "incomplete"}), Cell("int x = ;", more={"is": "invalid"})),
-        "bash": (Cell("echo 1", more={"is": "complete"}), Cell("if true; then", more={"is": "incomplete"}), Cell("}", more={"is": "invalid"})),
+        "java": (
+            Cell("1 + 1", more={"is": "complete"}),
+            Cell("int f() {", more={"is": "incomplete"}),
+            Cell("int x = ;", more={"is": "invalid"}),
+        ),
+        "bash": (
+            Cell("echo 1", more={"is": "complete"}),
+            Cell("if true; then", more={"is": "incomplete"}),
+            Cell("}", more={"is": "invalid"}),
+        ),
     },
 )
 
@@ -484,9 +569,16 @@ ROWS["interrupt_writing"] = Row(
     "Interrupt of a loop that writes a file: the file stops growing",
     {
         "python": (_stopped("print('go')\nwhile True:\n    with open('GATE', 'a') as file: file.write('x')"),),
-        **both(_stopped("console.log('go'); while (true) { fs.appendFileSync('GATE', 'x'); }"), _stopped("console.log('go'); while (true) await fs.promises.appendFile('GATE', 'x')")),
+        **both(
+            _stopped("console.log('go'); while (true) { fs.appendFileSync('GATE', 'x'); }"),
+            _stopped("console.log('go'); while (true) await fs.promises.appendFile('GATE', 'x')"),
+        ),
         "r": (_stopped("cat('go\\n'); repeat cat('x', file = 'GATE', append = TRUE)"),),
-        "java": (_stopped('System.out.println("go"); while (true) { Files.writeString(Path.of("GATE"), "x", StandardOpenOption.CREATE, StandardOpenOption.APPEND); }'),),
+        "java": (
+            _stopped(
+                'System.out.println("go"); while (true) { Files.writeString(Path.of("GATE"), "x", StandardOpenOption.CREATE, StandardOpenOption.APPEND); }'
+            ),
+        ),
         "bash": (_stopped("echo go; while :; do printf x >> GATE; done"),),
     },
 )
@@ -505,14 +597,20 @@ ROWS["interrupt_sleep"] = Row(
 ROWS["interrupt_wait"] = Row(
     "Interrupt of a wait: for a child process (which ends as well), for a lock",
     {
-        "python": (_stopped("import subprocess; print('go'); subprocess.run(['sleep', '613'])"), _stopped("import threading; print('go'); threading.Event().wait()")),
+        "python": (
+            _stopped("import subprocess; print('go'); subprocess.run(['sleep', '613'])"),
+            _stopped("import threading; print('go'); threading.Event().wait()"),
+        ),
         **both(
             _stopped("console.log('go'); childProcess.spawnSync('sleep', ['613'])"),
             _stopped("console.log('go'); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)"),
             _stopped("console.log('go'); await new Promise(() => {})"),
         ),
         "r": (_stopped("cat('go\\n'); system('sleep 613')"), _stopped("cat('go\\n'); system('sleep 613', intern = TRUE)")),
-        "java": (_stopped('System.out.println("go"); new ProcessBuilder("sleep", "613").start().waitFor();'), _stopped('System.out.println("go"); new CountDownLatch(1).await();')),
+        "java": (
+            _stopped('System.out.println("go"); new ProcessBuilder("sleep", "613").start().waitFor();'),
+            _stopped('System.out.println("go"); new CountDownLatch(1).await();'),
+        ),
         "bash": (_stopped("echo go; (sleep 613)"), _stopped("sleep 613 & echo go; wait")),
     },
     {"r": "children alone: R has no locks", "bash": "children alone; a background job goes on, as in a terminal"},
@@ -547,7 +645,12 @@ ROWS["crash"] = Row(
     {
         "python": (Cell("import ctypes; ctypes.string_at(0)", more={"signal": "SIGSEGV"}),),
         **both(Cell("process.abort()", more={"signal": "SIGABRT"})),
-        "r": (Cell("dyn.load(sub('.* ', '', grep('/libc[.-]', readLines('/proc/self/maps'), value = TRUE)[1])); .C('abort')", more={"signal": "SIGABRT"}),),
+        "r": (
+            Cell(
+                "dyn.load(sub('.* ', '', grep('/libc[.-]', readLines('/proc/self/maps'), value = TRUE)[1])); .C('abort')",
+                more={"signal": "SIGABRT"},
+            ),
+        ),
         "java": (
             Cell(
                 'var theUnsafe = Class.forName("sun.misc.Unsafe").getDeclaredField("theUnsafe"); theUnsafe.setAccessible(true);'
@@ -555,18 +658,43 @@ ROWS["crash"] = Row(
                 more={"exit_code": 1},
             ),
         ),
-        "bash": (Cell("f() { f; }; f", more={"signal": "SIGSEGV"}),),
+        "bash": (Cell("ulimit -S -s 1024; f() { f; }; f", more={"signal": "SIGSEGV"}),),
     },
-    {"python": "segmentation fault", "javascript": "abort", "typescript": "abort", "r": "abort in C", "java": "a write to address 0, of which the JVM reports on stdout and exits with status 1", "bash": "endless recursion"},
+    {
+        "python": "segmentation fault",
+        "javascript": "abort",
+        "typescript": "abort",
+        "r": "abort in C",
+        "java": "a write to address 0, of which the JVM reports on stdout and exits with status 1",
+        "bash": "endless recursion",
+    },
 )
 
 ROWS["late"] = Row(
     "Output after the end: attributed, marked late, not lost",
     {
-        "python": (Cell("import threading\nthreading.Thread(target=lambda: (wait_for('GATE'), print('late'))).start()\nprint('now')", "now\n", more={"own": True}),),
-        **both(Cell("const poll = setInterval(() => { if (fs.existsSync('GATE')) { clearInterval(poll); console.log('late'); } }, 5); console.log('now')", "now\n", more={"own": True})),
+        "python": (
+            Cell(
+                "import threading\nthreading.Thread(target=lambda: (wait_for('GATE'), print('late'))).start()\nprint('now')",
+                "now\n",
+                more={"own": True},
+            ),
+        ),
+        **both(
+            Cell(
+                "const poll = setInterval(() => { if (fs.existsSync('GATE')) { clearInterval(poll); console.log('late'); } }, 5); console.log('now')",
+                "now\n",
+                more={"own": True},
+            )
+        ),
         "r": (Cell("system('(until [ -e GATE ]; do sleep 0.01; done; echo late) &'); cat('now\\n')", "now\n", more={"own": False}),),
-        "java": (Cell('new Thread(() -> { waitFor("GATE"); System.out.println("late"); }).start(); System.out.println("now");', "now\n", more={"own": True}),),
+        "java": (
+            Cell(
+                'new Thread(() -> { waitFor("GATE"); System.out.println("late"); }).start(); System.out.println("now");',
+                "now\n",
+                more={"own": True},
+            ),
+        ),
         "bash": (Cell("{ wait_for GATE; echo late; } &\necho now", "now\n", more={"own": False}),),
     },
     {"r": "of a child process; it belongs to the last cell", "bash": "of a background job; it belongs to the last cell"},
@@ -600,10 +728,20 @@ ROWS["handover"] = Row(
     "A file written by Python is read, one it writes is read by Python",
     {
         "python": (Cell("print(open('GATE').read(), end=''); open('MINE', 'w').write('back ' + open('GATE').read()); None", f"{WORDS}\n"),),
-        **both(Cell("const got = fs.readFileSync('GATE', 'utf8'); process.stdout.write(got); fs.writeFileSync('MINE', 'back ' + got)", f"{WORDS}\n")),
+        **both(
+            Cell(
+                "const got = fs.readFileSync('GATE', 'utf8'); process.stdout.write(got); fs.writeFileSync('MINE', 'back ' + got)",
+                f"{WORDS}\n",
+            )
+        ),
         "r": (Cell("got <- readLines('GATE'); cat(got, '\\n', sep = ''); writeLines(paste('back', got), 'MINE')", f"{WORDS}\n"),),
-        "java": (Cell('String got = Files.readString(Path.of("GATE")); System.out.print(got); Path made = Files.writeString(Path.of("MINE"), "back " + got);', f"{WORDS}\n"),),
-        "bash": (Cell("got=$(cat GATE); echo \"$got\"; echo \"back $got\" > MINE", f"{WORDS}\n"),),
+        "java": (
+            Cell(
+                'String got = Files.readString(Path.of("GATE")); System.out.print(got); Path made = Files.writeString(Path.of("MINE"), "back " + got);',
+                f"{WORDS}\n",
+            ),
+        ),
+        "bash": (Cell('got=$(cat GATE); echo "$got"; echo "back $got" > MINE', f"{WORDS}\n"),),
     },
 )
 

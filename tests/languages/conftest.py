@@ -28,7 +28,9 @@ class Room:
         self._hand = self._make("hand", "python")
 
     def _make(self, name: str, language: str, **body: Any) -> str:
-        made: str = self.api.call("POST", f"/v1/sessions/{self.session}/contexts", 201, json={"language": language, "name": name, **body})["id"]
+        made: str = self.api.call("POST", f"/v1/sessions/{self.session}/contexts", 201, json={"language": language, "name": name, **body})[
+            "id"
+        ]
         return made
 
     def hand(self, code: str) -> str:

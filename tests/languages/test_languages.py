@@ -12,6 +12,7 @@ import pytest
 from kernelgate import languages
 from tests.languages.cases import EXTRAS, KEEP, KEPT, LANGUAGES, ROWS, WORDS, Cell, Expected, No
 from tests.languages.conftest import Room
+from tests.languages.table import PAGE, made
 from tests.support.stream import execute, stream, until
 
 #: Rows of which all is said by what must come of their cells.
@@ -33,7 +34,13 @@ def rows(*names: str) -> Callable[[Any], Any]:
     """A test for each of these rows in each language that has them, marked with the language."""
     _tested.update(names)
     found = [
-        pytest.param(name, language, cells, id=f"{name}-{language}" if len(names) > 1 else language, marks=[getattr(pytest.mark, language), pytest.mark.sandbox])
+        pytest.param(
+            name,
+            language,
+            cells,
+            id=f"{name}-{language}" if len(names) > 1 else language,
+            marks=[getattr(pytest.mark, language), pytest.mark.sandbox],
+        )
         for name in names
         for language, cells in ROWS[name].columns.items()
         if not isinstance(cells, No)
@@ -86,7 +93,18 @@ def check(cell: Cell, result: dict[str, Any]) -> None:
 
 
 def with_file(cell: Cell, path: str) -> Cell:
-    return Cell(cell.code.replace("GATE", path), cell.stdout, cell.stderr, cell.text, cell.main, cell.shows, cell.error, cell.traceback, cell.env, cell.more)
+    return Cell(
+        cell.code.replace("GATE", path),
+        cell.stdout,
+        cell.stderr,
+        cell.text,
+        cell.main,
+        cell.shows,
+        cell.error,
+        cell.traceback,
+        cell.env,
+        cell.more,
+    )
 
 
 @rows(*PLAIN)
@@ -118,7 +136,11 @@ def test_output_arrives_while_the_cell_runs(room: Room, row: str, language: str,
         seen = until(events, "stderr", text="two")
         room.touch(gate)
         seen += until(events, "end")
-    assert [(event["type"], event["text"]) for event in seen if event["type"] in ("stdout", "stderr")] == [("stdout", "one"), ("stderr", "two"), ("stdout", "three")]
+    assert [(event["type"], event["text"]) for event in seen if event["type"] in ("stdout", "stderr")] == [
+        ("stdout", "one"),
+        ("stderr", "two"),
+        ("stdout", "three"),
+    ]
     assert seen[-1]["status"] == "ok"
 
 
@@ -203,12 +225,17 @@ def test_interrupt(room: Room, row: str, language: str, cells: tuple[Cell, ...])
         check(cell, room.api.wait(room.session, execution))
         check(KEPT[language], room.run(context, KEPT[language]))
         if row == "interrupt_writing":
-            assert room.hand(f"import os, time; size = os.path.getsize({path!r}); time.sleep(0.2); print(os.path.getsize({path!r}) - size)") == "0\n"
+            assert (
+                room.hand(f"import os, time; size = os.path.getsize({path!r}); time.sleep(0.2); print(os.path.getsize({path!r}) - size)")
+                == "0\n"
+            )
         elif row == "interrupt_busy":
             # What a kernel does of its own (compiling, collecting) ends soon; a loop does not.
             room.api.until(lambda: room.busy() < 0.3, within_s=8)
     if row == "interrupt_wait":
-        left = room.hand("import subprocess; print(subprocess.run(['pgrep', '-fc', 'sleep 613'], capture_output=True, text=True).stdout, end='')")
+        left = room.hand(
+            "import subprocess; print(subprocess.run(['pgrep', '-fc', 'sleep 613'], capture_output=True, text=True).stdout, end='')"
+        )
         # A background job of Bash's is not part of the wait for it.
         assert left == ("1\n" if language == "bash" else "0\n")
         if language == "bash":
@@ -322,3 +349,9 @@ def test_the_table_is_complete() -> None:
     for name, row in ROWS.items():
         assert row.columns.keys() == LANGUAGES.keys(), name
     assert _tested == ROWS.keys()
+
+
+def test_the_page_says_what_is_tested() -> None:
+    page = PAGE.read_text()
+    assert made(page) == page, "python tests/languages/table.py writes it"
+    assert all(f"<!-- made: {name} -->" in page for name in ("table", *LANGUAGES))
