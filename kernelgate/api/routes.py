@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernelgate.api import service
-from kernelgate.api.native import channel, command, context, execution, notebook, process, session
+from kernelgate.api.native import channel, command, context, execution, notebook, process, session, shell
 
 _S = r"/v1/sessions/(?P<session_id>[^/]+)"
 _C = _S + r"/contexts/(?P<context>[^/]+)"
@@ -31,6 +31,10 @@ NATIVE: tuple[tuple[str, Any], ...] = (
     (_P + "/stdin", command.CommandStdinHandler),
     (_P + "/signal", command.CommandSignalHandler),
     (_P + "/kill", command.CommandKillHandler),
+    (_S + "/env", shell.EnvHandler),
+    (_S + "/shells", shell.ShellsHandler),
+    (_S + r"/shells/(?P<shell_id>[^/]+)", shell.ShellHandler),
+    (_S + r"/shells/(?P<shell_id>[^/]+)/run", shell.ShellRunHandler),
     (_S + "/processes", process.ProcessesHandler),
     (_S + "/processes/kill", process.ProcessKillHandler),
     (_S + "/processes/(?P<pid>[0-9]{1,10})/stats", process.ProcessStatsHandler),

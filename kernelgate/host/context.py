@@ -61,6 +61,7 @@ class Context:
         self.current: Job | None = None
         self.last_execution_id: str | None = None
         self.used = False
+        self._env_at_start: dict[str, str] = {}
         self._fresh: str | None = None
         self._on_up: list[Callable[[Death | None], None]] = []
 
@@ -89,6 +90,7 @@ class Context:
                 self._up(None)
             return
         self.generation += 1
+        self._env_at_start = dict(self.host.env)
         name = f"{self.id}-{self.generation}"
         directory = self.host.kernels_dir
         number = self.host.next_kernel_number()
@@ -109,6 +111,7 @@ class Context:
                         "connection": connection,
                         "generation": self.generation,
                         "execution_count": self.execution_count,
+                        "session_env": self._env_at_start,
                     },
                 },
             )
@@ -142,7 +145,7 @@ class Context:
 
     def adopt(self, kernel: dict[str, Any], pid: int, log_fd: int) -> None:
         """Takes over the kernel of a host that died."""
-        self.generation, self.execution_count = kernel["generation"], kernel["execution_count"]
+        self.generation, self.execution_count, self._env_at_start = kernel["generation"], kernel["execution_count"], kernel["session_env"]
         self._make(kernel["name"], kernel["connection"]).adopt(self.host.init, pid, log_fd)
 
     def resume(self, job: Job) -> None:
@@ -237,11 +240,17 @@ class Context:
         execution.fresh_kernel, self._fresh = self._fresh, None
         now = time.monotonic()
         self.host.spool.mark_sent(execution.id)
-        execution.sent(kernel.execute(execution.id, job.code, allow_stdin=job.allow_stdin, env=job.env), now)
+        env = {**self._env_changes(), **job.env}
+        execution.sent(kernel.execute(execution.id, job.code, allow_stdin=job.allow_stdin, env=env), now)
         self.last_execution_id = execution.id
         job.code, job.env = "", {}
         if execution.timeout_s is not None:
             job.timers.append(self.host.loop.call_at(now + execution.timeout_s, lambda: self._stop(job, "timeout")))
+
+    def _env_changes(self) -> dict[str, str]:
+        """What was set in the session's environment since the kernel was started. What was unset since, only a new kernel is without."""
+        before = self._env_at_start
+        return {name: value for name, value in self.host.env.items() if before.get(name) != value and name not in self.env}
 
     def _message(self, channel: str, message: Message) -> None:
         kernel = self.kernel

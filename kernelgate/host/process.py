@@ -329,6 +329,9 @@ class Commands:
     # -- requests --
 
     def op_command(self, request: Request) -> None:
+        self.begin(request, None)
+
+    def begin(self, request: Request, argv: list[str] | None) -> None:
         """Starts a command, or re-attaches to the one with this id. Then answers as `mode` says: accept, started, result or stream."""
         fields, host = request.fields, self.host
         name = fields["command_id"]
@@ -337,11 +340,11 @@ class Commands:
         if name in host.jobs or name in host.journal.spans:
             self._same(name, fields)
         else:
-            self.start(fields)
+            self.start(fields, argv)
         self._attach(request, name)
 
-    def start(self, fields: dict[str, Any], argv: list[str] | None = None) -> None:
-        """Writes the command down and has it started."""
+    def start(self, fields: dict[str, Any], argv: list[str] | None) -> None:
+        """Writes the command down and has it started; by `argv` where that is not the command itself."""
         host, name = self.host, fields["command_id"]
         if len(self.live) >= MAX_COMMANDS:
             raise CapacityExceeded(f"{MAX_COMMANDS} commands run in this session; end some first")

@@ -34,6 +34,7 @@ from kernelgate.host.loop import Loop
 from kernelgate.host.process import Commands
 from kernelgate.host.processes import Processes
 from kernelgate.host.server import Request, Server
+from kernelgate.host.shell import Shells
 from kernelgate.host.spool import Spool
 from kernelgate.link.journal import Journal
 from kernelgate.protocol.event import decode
@@ -111,7 +112,6 @@ class SessionHost:
 
     def __init__(self, config: dict[str, Any], listener: socket.socket, init: socket.socket) -> None:
         self.config = config
-        self.env: dict[str, str] = {}
         self.loop = Loop()
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self.init = InitClient(self.loop, init)
@@ -127,8 +127,11 @@ class SessionHost:
         self._retry_at = 0.0
         self._listening = True
         self.commands = Commands(self)
+        state = self.spool.state()
+        self.env: dict[str, str] = state.get("env", {})
+        self.shells = Shells(self, state.get("shells", {}))
         #: What answers requests, by methods named `op_...`.
-        self._parts: tuple[Any, ...] = (self, self.commands, Processes(self))
+        self._parts: tuple[Any, ...] = (self, self.commands, Processes(self), self.shells)
         self.server = Server(self.loop, listener, self.journal, self._handle)
         self.loop.before_wait = self.flush
 
@@ -258,6 +261,7 @@ class SessionHost:
     def op_configure(self, request: Request) -> None:
         """Makes a ready host somebody's session: its environment, and the contexts to warm."""
         self.env = dict(request.fields["env"])
+        self.save_state()
         self.last_activity = time.time()
         if self.env:
             # A kernel that was warmed before has been started without it.
@@ -268,6 +272,35 @@ class SessionHost:
             self._default_context(spec).start()
         self.loop.call_later(UNUSED_KERNEL_S, self._release_unused)
         self.op_hello(request)
+
+    def save_state(self) -> None:
+        """Keeps what a new host must know and the journal must not. Raises OSError."""
+        self.spool.put_state({"env": self.env, "shells": self.shells.known})
+
+    def run_aside(self, argv: list[str]) -> None:
+        """Runs a program as the session's user whose end and output nobody waits for."""
+        request = {
+            "fork": None, "argv": argv, "env": self.config["base_env"], "cwd": "/", "connection_file": "", "stdio": "log", "tag": {"kind": "aside"},
+        }  # fmt: skip
+
+        def spawned(_: int, fds: list[int]) -> None:
+            for fd in fds:
+                os.close(fd)
+
+        self.init.spawn(request, spawned, lambda *_: None)
+
+    def op_env(self, request: Request) -> None:
+        request.reply({"env": self.env})
+
+    def op_env_change(self, request: Request) -> None:
+        """Sets and unsets variables of the session: for kernels and commands that start from now on, and for the next executions of kernels that run."""
+        changed = {name: value for name, value in self.env.items() if not request.fields["clear"] and name not in request.fields["unset"]}
+        changed.update(request.fields["set"])
+        if sum(len(name.encode()) + len(value.encode()) + 2 for name, value in changed.items()) > request.fields["max_bytes"]:
+            raise InvalidRequest(f"env: all variables together may have {request.fields['max_bytes']} bytes", code="invalid_env")
+        self.env = changed
+        self.save_state()
+        request.reply({"env": self.env})
 
     def _release_unused(self) -> None:
         """Ends kernels that were started in the pool and that nobody has used: their memory is others'."""

@@ -312,3 +312,64 @@ def test_a_process_is_watched(api, own):
     with stream(api, "GET", f"/v1/sessions/{own}/processes/{other['pid']}/stats?interval_s=0.1") as events:
         next(events)
     assert processes(api, own, "sleep 555")
+
+
+# -- environment and shells --
+
+
+def test_the_sessions_environment(api):
+    own = api.create(env={"FROM_START": "1"})
+    path = f"/v1/sessions/{own}/env"
+    assert api.call("GET", path) == {"env": {"FROM_START": "1"}}
+    show = "import os; print(os.environ.get('WORD'))"
+    assert api.run(own, show)["logs"]["stdout"] == ["None\n"]
+    assert api.call("PUT", path, json={"env": {"WORD": "one", "OTHER": "2"}})["env"] == {"FROM_START": "1", "WORD": "one", "OTHER": "2"}
+    assert run(api, own, "echo $FROM_START $WORD $OTHER")["stdout"] == "1 one 2\n"
+    assert run(api, own, "echo $WORD", env={"WORD": "mine"})["stdout"] == "mine\n"
+    # The kernel that runs has it with its next execution, another from its start.
+    assert api.run(own, show)["logs"]["stdout"] == ["one\n"]
+    assert api.run(own, show, env={"WORD": "mine"})["logs"]["stdout"] == ["mine\n"]
+    other = api.call("POST", f"/v1/sessions/{own}/contexts", 201, json={"language": "python"})["id"]
+    assert api.run(own, show, context=other)["logs"]["stdout"] == ["one\n"]
+    assert api.call("GET", path, params={"name": ["WORD", "NO"]}) == {"env": {"WORD": "one"}}
+    assert api.call("DELETE", path, 200, params={"name": "WORD"})["env"] == {"FROM_START": "1", "OTHER": "2"}
+    assert run(api, own, "echo [$WORD]")["stdout"] == "[]\n"
+    assert api.call("GET", f"/v1/sessions/{own}")["env_names"] == ["FROM_START", "OTHER"]
+    assert api.call("DELETE", path)["env"] == {}
+    assert api.call("PUT", path, 400, json={"env": {"a=b": "c"}})["error"]["code"] == "invalid_env"
+    assert api.call("PUT", path, 400, json={"env": {"A": 1}})
+    api.call("PUT", path, json={"env": {"A": "x" * 200_000}})
+    assert api.call("PUT", path, 400, json={"env": {"B": "x" * 200_000}})["error"]["code"] == "invalid_env"
+    api.delete(own)
+
+
+def test_a_shell_keeps_what_it_was_told(api, own):
+    path = f"/v1/sessions/{own}/shells"
+    shell = api.call("POST", path, 201, json={"env": {"GIVEN": "yes"}})
+    one = f"{path}/{shell['id']}"
+
+    def at_prompt(command, **body):
+        return api.call("POST", f"{one}/run", json={"command": command, **body})
+
+    assert at_prompt("mkdir -p deep/er; cd deep/er; export WORD='two words' MULTI=$'a\\nb'; plain=3; unset LANG")["stdout"] == ""
+    assert at_prompt('pwd; echo $WORD "$MULTI" $plain $GIVEN ${LANG-none}')["stdout"] == "/workspace/deep/er\ntwo words a\nb 3 yes none\n"
+    assert at_prompt("printenv WORD; printenv plain")["exit_code"] == 1
+    at_prompt("greet() { echo hello $1; }; alias ll='echo listed'; shopt -s nullglob; set -o noclobber; list=(a 'b c')")
+    assert (
+        at_prompt('greet you; ll; echo *.nothing; echo "${list[1]}"; echo x > f; echo y > f; cat f')["stdout"]
+        == "hello you\nlisted\n\nb c\nx\n"
+    )
+    ended = at_prompt("cd ..; echo bye; exit 9")
+    assert (ended["stdout"], ended["exit_code"], ended["shell_id"]) == ("bye\n", 9, shell["id"])
+    assert at_prompt("pwd; false")["stdout"] == "/workspace/deep\n"
+    late = at_prompt("cd /; WORD=gone; sleep 60", timeout_s=0.3)
+    assert late["timed_out"]
+    assert at_prompt("echo $(basename $PWD) $WORD")["stdout"] in ("deep two words\n", "/ gone\n")
+    running = api.call("POST", f"{one}/run?wait=false", 202, json={"command": "sleep 60"})
+    assert api.call("POST", f"{one}/run", 409, json={"command": "true"})["error"]["code"] == "shell_busy"
+    assert api.call("GET", one)["command_id"] == running["id"]
+    api.call("POST", f"/v1/sessions/{own}/commands/{running['id']}/kill", json={})
+    assert [found["id"] for found in api.call("GET", path)["shells"]] == [shell["id"]]
+    api.call("DELETE", one, 204)
+    assert api.call("POST", f"{one}/run", 404, json={"command": "true"})["error"]["code"] == "shell_not_found"
+    api.until(lambda: run(api, own, "ls -A /tmp | grep -c kernelgate-shell || true")["stdout"] == "0\n")

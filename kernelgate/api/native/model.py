@@ -127,7 +127,50 @@ class KillProcesses(Model):
     grace_s: Grace | None = None
 
 
+class SetEnv(Model):
+    env: dict[str, str]
+
+
+class CreateShell(Model):
+    shell: Literal["bash"] = "bash"
+    cwd: Cwd | None = None
+    env: dict[str, str] = {}
+
+
+class RunInShell(Model):
+    command: Annotated[str, Meta(min_length=1, max_length=100_000)]
+    env: dict[str, str] = {}
+    timeout_s: Seconds | UnsetType | None = UNSET
+    stdin: str | None = None
+    stdin_base64: str | None = None
+    merge: bool = False
+    encoding: Encoding = "text"
+    max_output_bytes: Bytes | None = None
+    id: ExecutionId | None = None
+    on_disconnect: Literal["continue", "kill"] = "continue"
+
+
 # -- answers --
+
+
+class Environment(msgspec.Struct, kw_only=True):
+    env: dict[str, str]
+
+
+class Shell(msgspec.Struct, kw_only=True):
+    """`command_id`: what runs in it."""
+
+    id: str
+    shell: str
+    cwd: str
+    env_names: list[str]
+    created_at: str
+    command_id: str | None
+
+
+class Shells(msgspec.Struct, kw_only=True):
+    shells: list[Shell]
+
 
 
 class Error(msgspec.Struct, kw_only=True):
