@@ -5,11 +5,15 @@ What the user's code does wrong is data (an `error` in a result) and never comes
     KernelgateError
       InvalidRequest
         UnsupportedLanguage, LanguageNotInstalled, BodyTooLarge
-      AuthenticationError, PermissionDenied
+        InvalidPath, NotAFile, NotText, InvalidArchive, FileTooLarge, RangeNotSatisfiable
+      AuthenticationError, PermissionDenied, FilePermissionDenied
       NotFound
         SessionNotFound, ContextNotFound, ExecutionNotFound, CommandNotFound, ShellNotFound, TerminalNotFound, ProcessNotFound
+        FileNotFound
       SessionClosed
       Conflict
+        FileExists, NotADirectory, IsADirectory, DirectoryNotEmpty, EditNotFound, EditAmbiguous, FileOperationFailed, FilesInterrupted
+      NoSpace
         ExecutionConflict, NotWaitingForInput, InputClosed, ShellBusy
       CapacityExceeded
       KernelError
@@ -186,6 +190,89 @@ class RemoteProtocolError(ProtocolError):
     """The other end sent something illegal: unsigned, malformed, too large."""
 
 
+# -- files: what a session's file system answers. Their codes are what a worker says (host/worker.py) --
+
+
+class InvalidPath(InvalidRequest):
+    """A path that the system takes for none: a NUL in it, too long, links in a circle."""
+
+    code = "invalid_path"
+
+
+class NotAFile(InvalidRequest):
+    """It is neither a file nor a directory: a pipe, a device, a socket."""
+
+    code = "not_a_file"
+
+
+class NotText(InvalidRequest):
+    code = "not_text"
+
+
+class InvalidArchive(InvalidRequest):
+    code = "invalid_archive"
+
+
+class FileTooLarge(BodyTooLarge):
+    code = "file_too_large"
+
+
+class RangeNotSatisfiable(InvalidRequest):
+    code = "range_not_satisfiable"
+
+
+class FilePermissionDenied(PermissionDenied):
+    """The session's own user may not do that."""
+
+    code = "permission_denied"
+
+
+class FileNotFound(NotFound):
+    code = "file_not_found"
+
+
+class FileExists(Conflict):
+    code = "file_exists"
+
+
+class NotADirectory(Conflict):
+    code = "not_a_directory"
+
+
+class IsADirectory(Conflict):
+    code = "is_a_directory"
+
+
+class DirectoryNotEmpty(Conflict):
+    code = "directory_not_empty"
+
+
+class EditNotFound(Conflict):
+    code = "edit_not_found"
+
+
+class EditAmbiguous(Conflict):
+    code = "edit_ambiguous"
+
+
+class FileOperationFailed(Conflict):
+    """The session's system refused for a reason that has no code of its own; the message has it."""
+
+    code = "file_operation_failed"
+
+
+class FilesInterrupted(Conflict):
+    """The process that carried this out inside the session was killed or stopped there."""
+
+    code = "files_interrupted"
+
+
+class NoSpace(KernelgateError):
+    """The session's disk is full."""
+
+    code = "no_space"
+
+
 class Draining(KernelgateError):
     code = "draining"
 
@@ -195,6 +282,31 @@ class ConfigError(KernelgateError):
 
     code = "config_error"
 
+
+#: What can go wrong with files, by code: all that a worker may say.
+FILE_ERRORS: dict[str, type[KernelgateError]] = {
+    cls.code: cls
+    for cls in (
+        InvalidRequest,
+        InvalidPath,
+        NotAFile,
+        NotText,
+        InvalidArchive,
+        FileTooLarge,
+        RangeNotSatisfiable,
+        FilePermissionDenied,
+        FileNotFound,
+        FileExists,
+        NotADirectory,
+        IsADirectory,
+        DirectoryNotEmpty,
+        EditNotFound,
+        EditAmbiguous,
+        FileOperationFailed,
+        FilesInterrupted,
+        NoSpace,
+    )
+}
 
 #: Errors a session host may answer with, by code: what comes over the link is made an exception again from this closed set.
 HOST_ERRORS: dict[str, type[KernelgateError]] = {
@@ -217,3 +329,4 @@ HOST_ERRORS: dict[str, type[KernelgateError]] = {
         KernelUnresponsive,
     )
 }
+HOST_ERRORS |= FILE_ERRORS

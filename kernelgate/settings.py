@@ -64,6 +64,8 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long the history and files of an ended session stay readable."""
     journal_bytes: int | None = 1024 * MiB
     """Size of a session's journal; beyond it the records of the oldest executions that have ended are let go of."""
+    max_upload_bytes: int | None = None
+    """The largest file or archive that can be uploaded; only the session's disk limits it otherwise."""
     max_sessions: int = 1000
     """Live sessions at once, pool included."""
     pool_size: int = 4

@@ -180,7 +180,7 @@ class BaseHandler(Guarded, web.RequestHandler):
             self.admit()
         except (KernelgateError, web.HTTPError) as exc:
             self._refuse(exc)
-        limit = self.services.settings.server.max_body_bytes
+        limit = self.body_limit()
         length = self.request.headers.get("Content-Length") or "0"
         if not (length.isascii() and length.isdigit() and len(length) <= 18):
             raise InvalidRequest("Content-Length: a number of bytes is expected")
@@ -188,6 +188,10 @@ class BaseHandler(Guarded, web.RequestHandler):
             self._left_out = 1
             if int(length) > _READ_AWAY_BYTES:
                 raise BodyTooLarge(self._too_large())
+
+    def body_limit(self) -> int:
+        """In bytes, for this request."""
+        return self.services.settings.server.max_body_bytes
 
     def admit(self) -> None:
         """Raises where this request may not be made at all."""
@@ -209,7 +213,9 @@ class BaseHandler(Guarded, web.RequestHandler):
         setattr(self, str(self.request.method).lower(), refuse)
 
     def _too_large(self) -> str:
-        return f"the body may have {self.services.settings.server.max_body_bytes} bytes (server.max_body_bytes); send less, or put large data into a file"
+        limit, ours = self.body_limit(), self.services.settings.server.max_body_bytes
+        cure = "(server.max_body_bytes); send less, or put large data into a file" if limit == ours else "(sessions.max_upload_bytes)"
+        return f"the body may have {limit} bytes {cure}"
 
     def _allow_origin(self) -> None:
         origin = self.request.headers.get("Origin")
@@ -225,7 +231,7 @@ class BaseHandler(Guarded, web.RequestHandler):
         self.set_header("Access-Control-Max-Age", "600")
         self.set_status(204)
 
-    def data_received(self, chunk: bytes) -> None:
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if not self._left_out and len(self._body) + len(chunk) <= self.services.settings.server.max_body_bytes:
             self._body += chunk
             return None

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 import kernelgate
+from kernelgate.api.native import file_model as f
 from kernelgate.api.native import model as m
 from kernelgate.api.routes import NATIVE, SERVICE
 
@@ -66,6 +67,28 @@ _CALLS: dict[tuple[str, str], tuple[str, Any, int, Any, bool, tuple[str, ...]]] 
     ("/v1/sessions/{session_id}/processes", "get"): ("List processes", None, 200, m.Processes, False, ("filter",)),
     ("/v1/sessions/{session_id}/processes/kill", "post"): ("Signal processes", m.KillProcesses, 200, m.Killed, False, ()),
     ("/v1/sessions/{session_id}/processes/{pid}/stats", "get"): ("Watch a process", None, 200, m.Event, True, ("interval_s",)),
+    ("/v1/sessions/{session_id}/files", "get"): ("List a directory", None, 200, f.FileList, False, ("path", "depth", "limit", "page_token")),
+    ("/v1/sessions/{session_id}/files", "delete"): ("Delete a file or directory", None, 200, f.Deleted, False, ("path", "recursive", "missing_ok")),
+    ("/v1/sessions/{session_id}/files/stat", "get"): ("What a path names", None, 200, f.File, False, ("path", "follow")),
+    ("/v1/sessions/{session_id}/files/content", "get"): ("Download a file", None, 200, None, False, ("path",)),
+    ("/v1/sessions/{session_id}/files/content", "put"): (
+        "Write or upload a file",
+        None,
+        200,
+        f.WrittenFile,
+        False,
+        ("path", "mode", "parents", "permissions"),
+    ),
+    ("/v1/sessions/{session_id}/files/text", "get"): ("Read a file as text", None, 200, f.TextFile, False, ("path", "encoding", "errors")),
+    ("/v1/sessions/{session_id}/files/read", "post"): ("Read several files", f.ReadFiles, 200, f.ReadFilesAnswer, False, ()),
+    ("/v1/sessions/{session_id}/files/mkdir", "post"): ("Make a directory", f.MakeDirectory, 201, f.File, False, ()),
+    ("/v1/sessions/{session_id}/files/move", "post"): ("Move a file or directory", f.MoveFile, 200, f.File, False, ()),
+    ("/v1/sessions/{session_id}/files/copy", "post"): ("Copy a file or directory", f.CopyFile, 201, f.File, False, ()),
+    ("/v1/sessions/{session_id}/files/edit", "post"): ("Replace texts in a file", f.EditFile, 200, f.Edited, False, ()),
+    ("/v1/sessions/{session_id}/files/search", "post"): ("Find files by name and content", f.SearchFiles, 200, f.Matches, False, ()),
+    ("/v1/sessions/{session_id}/files/watch", "get"): ("Watch a directory", None, 200, None, False, ("path", "recursive")),
+    ("/v1/sessions/{session_id}/files/archive", "get"): ("Download a tree as tar.gz", None, 200, None, False, ("path", "exclude")),
+    ("/v1/sessions/{session_id}/files/archive", "put"): ("Unpack an archive", None, 201, f.Unpacked, False, ("path",)),
     ("/v1/sessions/{session_id}/events", "get"): ("Follow a session", None, 200, m.Event, True, ("after",)),
     ("/v1/sessions/{session_id}/notebook", "get"): ("Export the session as a Jupyter notebook", None, 200, None, False, ("context",)),
     ("/v1/sessions/{session_id}/channel", "get"): ("One WebSocket for everything (docs/api.md)", None, 101, None, False, ("token",)),
@@ -85,14 +108,14 @@ def document() -> dict[str, Any]:
     """The document. Raises KeyError where a route has no entry here, so that none can be forgotten (a test asks for it)."""
     kinds = [kind for _, request, _, answer, _, _ in _CALLS.values() for kind in (request, answer) if kind is not None]
     _, components = msgspec.json.schema_components(
-        list(dict.fromkeys([*kinds, m.ErrorBody, m.Event])), ref_template="#/components/schemas/{name}"
+        list(dict.fromkeys([*kinds, m.ErrorBody, m.Event, f.FileEvent])), ref_template="#/components/schemas/{name}"
     )
     paths: dict[str, Any] = {}
     for path, handler in (*NATIVE, *SERVICE):
         plain = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", path)
         for variant in _variants(plain):
-            for method in ("get", "post", "patch", "delete"):
-                if method in vars(handler) or (variant, method) == (_CHANNEL, "get"):
+            for method in ("get", "post", "put", "patch", "delete"):
+                if method in vars(handler) or (method == "put" and hasattr(handler, "begin")) or (variant, method) == (_CHANNEL, "get"):
                     paths.setdefault(variant, {})[method] = _operation(variant, method)
     return {
         "openapi": "3.1.0",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from kernelgate.errors import KernelgateError, RemoteProtocolError
 from kernelgate.host.loop import Loop
@@ -47,6 +48,53 @@ class Request:
         self.connection.finish(header, body)
 
 
+class Stream(Protocol):
+    """What answers a request in several frames."""
+
+    def advance(self) -> None:
+        """Writes on: the connection can take more."""
+
+    def closed(self) -> None:
+        """The connection is gone: the caller has left."""
+
+
+class Upload:
+    """The body of a request that comes in frames of its own, the last one with `end`. They are taken one by one; the connection is read on when all that came have been.
+
+    `on_piece` is called when there is one again. `discard` lets the rest go: the request has its answer already.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._pieces: deque[frame.Frame] = deque()
+        self._discarding = self.ended = False
+        self.on_piece: Callable[[], None] = lambda: None
+
+    def feed(self, fields: dict[str, Any], body: bytes) -> None:
+        self.ended = bool(fields.get("end"))
+        if not self._discarding:
+            self._pieces.append((fields, body))
+            self._connection.pause()
+
+    def take(self) -> frame.Frame | None:
+        if not self._pieces:
+            return None
+        piece = self._pieces.popleft()
+        if not self._pieces:
+            self._connection.resume()
+        return piece
+
+    @property
+    def waiting(self) -> bool:
+        """Whether pieces are here that nobody has taken."""
+        return bool(self._pieces)
+
+    def discard(self) -> None:
+        self._discarding = True
+        self._pieces.clear()
+        self._connection.resume()
+
+
 class Connection:
     """One connection: at most one request under way, what is still to be written, and perhaps a stream."""
 
@@ -57,8 +105,17 @@ class Connection:
         self.busy = False
         self._decoder = frame.Decoder()
         self._out: list[memoryview] = []
-        self.cursor: Cursor | None = None
+        self.cursor: Stream | None = None
+        self.upload: Upload | None = None
         server.loop.add_reader(self.fd, self._read)
+
+    def pause(self) -> None:
+        """Reads no more until `resume`: who sends is held back by the socket."""
+        self.server.loop.remove_reader(self.fd)
+
+    def resume(self) -> None:
+        if not self.closed:
+            self.server.loop.add_reader(self.fd, self._read)
 
     def _read(self) -> None:
         try:
@@ -71,23 +128,37 @@ class Connection:
             self.close()
             return
         try:
-            frames = self._decoder.feed(data)
-            if len(frames) > 1 or (frames and self.busy):
-                raise RemoteProtocolError("a request before the last one was answered")
+            for fields, body in self._decoder.feed(data):
+                if self.upload is not None:
+                    self._piece(self.upload, fields, body)
+                elif self.busy:
+                    raise RemoteProtocolError("a request before the last one was answered")
+                else:
+                    self._request(fields, body)
         except RemoteProtocolError as exc:
             log.error("the gateway sent nonsense: %s", exc.detail)
             self.close()
             return
-        for fields, body in frames:
-            self.busy = True
-            request = Request(self, fields, body)
-            try:
-                self.server.handle(request)
-            except KernelgateError as exc:
-                request.fail(exc)
-            except Exception as exc:  # the request boundary: a bug fails this request, not the session
-                log.exception("a request failed")
-                request.fail(KernelgateError(f"{type(exc).__name__}: {exc}"))
+        if self.upload is not None and self.upload.waiting:
+            self.upload.on_piece()
+
+    def _piece(self, upload: Upload, fields: dict[str, Any], body: bytes) -> None:
+        upload.feed(fields, body)
+        if upload.ended and not self.busy:
+            self.upload = None  # answered before it was over
+
+    def _request(self, fields: dict[str, Any], body: bytes) -> None:
+        self.busy = True
+        if fields.get("upload"):
+            self.upload = Upload(self)
+        request = Request(self, fields, body)
+        try:
+            self.server.handle(request)
+        except KernelgateError as exc:
+            request.fail(exc)
+        except Exception as exc:  # the request boundary: a bug fails this request, not the session
+            log.exception("a request failed")
+            request.fail(KernelgateError(f"{type(exc).__name__}: {exc}"))
 
     def write(self, header: dict[str, Any], body: bytes = b"") -> None:
         if self.closed:
@@ -99,6 +170,11 @@ class Connection:
         """The last frame of an answer; the connection is free for the next request."""
         self.busy = False
         self.cursor = None
+        if self.upload is not None:
+            if self.upload.ended:
+                self.upload = None
+            else:
+                self.upload.discard()
         self.write(header, body)
 
     @property
@@ -128,12 +204,14 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        self.cursor = None
+        cursor, self.cursor = self.cursor, None
         self._out.clear()
         self.server.loop.remove_reader(self.fd)
         self.server.loop.remove_writer(self.fd)
         self.sock.close()
         self.server.forget(self)
+        if cursor is not None:
+            cursor.closed()
 
 
 class Cursor:
@@ -164,6 +242,9 @@ class Cursor:
             picked = self._pick(data)
             if picked:
                 connection.write({"events": True}, picked)
+
+    def closed(self) -> None:
+        """Nothing is held for the caller."""
 
     def _pick(self, data: bytes) -> bytes:
         if self._execution_id is None and self._after == 0:

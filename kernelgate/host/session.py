@@ -30,6 +30,7 @@ from kernelgate.errors import (
 )
 from kernelgate.host import channel
 from kernelgate.host.context import Context, Job
+from kernelgate.host.files import Files
 from kernelgate.host.loop import Loop
 from kernelgate.host.process import Commands
 from kernelgate.host.processes import Processes
@@ -126,6 +127,7 @@ class SessionHost:
         self._kernel_number = 0
         self._retry_at = 0.0
         self._listening = True
+        self.files = Files(self)
         self.commands = Commands(self)
         state = self.spool.state()
         self.env: dict[str, str] = state.get("env", {})
@@ -213,6 +215,8 @@ class SessionHost:
         self._kernel_number = max(numbers, default=0)
         for child in children:
             tag = child["tag"]
+            if tag.get("kind") == "files":
+                self.files.end(child)
             if "context" not in tag:
                 continue
             context = self.contexts[tag["context"]["id"]] = Context(self, **tag["context"])
@@ -554,6 +558,9 @@ class SessionHost:
         summary = self.journal.summary(execution_id)
         known = self.jobs.get(execution_id)
         return summary if known is None else {**summary, "queue_position": known[0].position(execution_id)}
+
+    def op_files(self, request: Request) -> None:
+        self.files.take(request)
 
     def op_events(self, request: Request) -> None:
         self.server.stream(request, None, request.fields.get("after") or 0)

@@ -10,11 +10,14 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+from kernelgate._aio import Tasks
 from kernelgate.errors import HOST_ERRORS, HostUnavailable, KernelgateError, RemoteProtocolError
 from kernelgate.link import frame
 
 #: Idle connections kept per session; more are made as needed and closed after use.
 KEPT_CONNECTIONS = 4
+#: The answer to an upload is small.
+_MAX_ANSWER_FRAMES = 64
 _SLUG = re.compile(r"[a-z0-9_]{1,64}")
 
 
@@ -34,6 +37,50 @@ class _Connection:
         self.writer.close()
 
 
+class Upload:
+    """A request whose body comes piece by piece. `send` waits while the host takes no more; `finish` gives the answer; `close` in any case.
+
+    A host may answer before the body is over, with what is wrong: `send` raises that then.
+    """
+
+    def __init__(self, connection: _Connection, tasks: Tasks, name: str) -> None:
+        self._connection = connection
+        self._answer = tasks.start(connection.receive(), f"link:{name}", awaited=True)
+
+    async def send(self, piece: bytes) -> None:
+        if self._answer.done():
+            await self.finish()
+            raise HostUnavailable("the session's host answered before it was asked")
+        try:
+            await self._connection.send({"more": True}, piece)
+        except OSError as exc:
+            raise HostUnavailable("the session's host hung up") from exc
+
+    async def finish(self) -> list[frame.Frame]:
+        """The frames of the answer."""
+        frames = []
+        try:
+            if not self._answer.done():
+                await self._connection.send({"end": True}, b"")
+            answer = await self._answer
+            while True:
+                error = answer[0].get("error")
+                if isinstance(error, dict):
+                    raise _error(error)
+                frames.append(answer)
+                if answer[0].get("end") or len(frames) > _MAX_ANSWER_FRAMES:
+                    return frames
+                answer = await self._connection.receive()
+        except (OSError, asyncio.IncompleteReadError) as exc:
+            raise HostUnavailable("the session's host hung up") from exc
+
+    def close(self) -> None:
+        """Lets go. What was not finished does not happen."""
+        if not self._answer.cancel() and not self._answer.cancelled():
+            self._answer.exception()  # it was not asked for, and is not logged
+        self._connection.close()
+
+
 class Link:
     """Requests to one host. Safe for concurrent use; each request has a connection of its own.
 
@@ -44,6 +91,7 @@ class Link:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kept: list[_Connection] = []
+        self._tasks = Tasks()
         self._closed = False
 
     async def _connect(self) -> _Connection:
@@ -84,6 +132,10 @@ class Link:
                 self._kept.append(connection)
             else:
                 connection.close()
+
+    async def upload(self, op: str, **fields: Any) -> Upload:
+        """A request whose body follows piece by piece."""
+        return Upload(await self._send({"op": op, "upload": True, **fields}, b""), self._tasks, op)
 
     async def _send(self, header: dict[str, Any], body: bytes) -> _Connection:
         # A kept connection may have been closed by a host that died since; nothing was sent on it then, so a new one is tried.

@@ -23,10 +23,11 @@ def encode(header: dict[str, Any], body: bytes = b"") -> bytes:
 
 
 class Decoder:
-    """Bytes in, frames out. Raises RemoteProtocolError on what is no frame; the connection is useless then."""
+    """Bytes in, frames out. Raises RemoteProtocolError on what is no frame, or one with more than `max_bytes`; the connection is useless then."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_HEADER_BYTES + MAX_BODY_BYTES) -> None:
         self._buffer = bytearray()
+        self._max_bytes = max_bytes
 
     def feed(self, data: bytes) -> list[Frame]:
         self._buffer += data
@@ -34,6 +35,8 @@ class Decoder:
         at = 0
         while len(self._buffer) - at >= _LENGTHS.size:
             head_size, body_size = lengths(self._buffer, at)
+            if head_size + body_size > self._max_bytes:
+                raise RemoteProtocolError("a frame is too large")
             end = at + _LENGTHS.size + head_size + body_size
             if len(self._buffer) < end:
                 break

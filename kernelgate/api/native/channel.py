@@ -20,7 +20,7 @@ from kernelgate import ids
 from kernelgate._aio import Tasks
 from kernelgate.api.base import Guarded, Services, error_body
 from kernelgate.api.errors import status_of
-from kernelgate.api.native import model, operation
+from kernelgate.api.native import files, model, operation
 from kernelgate.api.native.context import QUESTIONS, question
 from kernelgate.errors import Conflict, Draining, InvalidRequest, KernelgateError
 from kernelgate.sessions.session import Session
@@ -198,6 +198,21 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         after = _after(request)
         await self._reply(key, {}, last=False)
         await self._events(key, operation.events(self.services, self._session, "events", after=after), until_end=False)
+
+    async def op_watch(self, key: str, request: dict[str, Any]) -> None:
+        """What happens in a directory. The first event is `watching`, and the reply comes before it, once the session has agreed."""
+        assert self._session is not None
+        path, recursive = _text(request, "path"), request.get("recursive", False)
+        if not isinstance(recursive, bool):
+            raise InvalidRequest("recursive: true or false is expected")
+        replied = False
+        async with contextlib.aclosing(files.watch(self.services, self._session, path, recursive=recursive)) as events:
+            async for lines in events:
+                if not replied:
+                    replied = True
+                    await self._reply(key, {}, last=False)
+                for line in lines:
+                    await self._write(b'{"id":' + json.dumps(key).encode() + b',"event":' + line[:-1] + b"}")
 
     async def op_detach(self, key: str, request: dict[str, Any]) -> None:
         task = self._requests.get(_text(request, "of"))

@@ -1,0 +1,177 @@
+"""Watching a directory: the system's own notices, numbered, as lines of JSON.
+
+Nothing is lost in silence. The system keeps notices that were not read yet (16384 by default) and says when it had to drop some: that becomes an `overflow`, after which a
+watcher should list again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import select
+import struct
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kernelgate.host.worker import Port
+
+_MODIFY, _ATTRIB, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x2, 0x4, 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
+_UNMOUNT, _OVERFLOW, _IGNORED, _ISDIR = 0x2000, 0x4000, 0x8000, 0x40000000
+_ONLYDIR, _DONT_FOLLOW, _EXCL_UNLINK = 0x01000000, 0x02000000, 0x04000000
+_MASK = _MODIFY | _ATTRIB | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _EXCL_UNLINK
+_HEAD = struct.Struct("iIII")
+#: The two halves of a move come one right after the other; a half whose other does not come so soon went out of what is watched, or came into it.
+_MOVE_WAIT_MS = 20
+_READ_BYTES = 256 * 1024
+_LINES_PER_FRAME = 256
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Watch:
+    def __init__(self, port: Port, top: str, *, recursive: bool) -> None:
+        self._port, self._top, self._recursive = port, top, recursive
+        self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._fd < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, "no more watches can be made: " + os.strerror(number))
+        self._directories: dict[int, str] = {}
+        self._seq = 0
+        self._lines: list[bytes] = []
+        self._moved: dict[int, tuple[str, bool]] = {}
+        self._ended = False
+
+    def _add(self, path: str, *, follow: bool = False) -> bool:
+        watched = _libc.inotify_add_watch(self._fd, os.fsencode(path), _MASK | _ONLYDIR | (0 if follow else _DONT_FOLLOW))
+        if watched < 0:
+            number = ctypes.get_errno()
+            if follow:
+                raise OSError(number, os.strerror(number), path)
+            if number == errno.ENOSPC:
+                # The system's watches are used up: what happens below is not seen.
+                self._event("overflow", path, is_directory=True)
+            return False
+        self._directories[watched] = path
+        return True
+
+    def _add_tree(self, path: str, *, tell: bool) -> None:
+        """Watches what is below. With `tell` it is new, and what is in it already was made before it was watched."""
+        try:
+            with os.scandir(path) as scan:
+                found = sorted(scan, key=lambda one: one.name)
+        except OSError:
+            return
+        for entry in found:
+            is_directory = entry.is_dir(follow_symlinks=False)
+            if tell:
+                self._event("create", entry.path, is_directory=is_directory)
+            if is_directory and self._add(entry.path):
+                self._add_tree(entry.path, tell=tell)
+
+    def _event(self, kind: str, path: str, *, is_directory: bool, source: str | None = None) -> None:
+        self._seq += 1
+        event: dict[str, Any] = {
+            "seq": self._seq, "type": kind, "path": os.fsencode(path).decode("utf-8", "replace"), "path_type": "directory" if is_directory else "file",
+            "source": None if source is None else os.fsencode(source).decode("utf-8", "replace"), "time": round(time.time(), 3),
+        }  # fmt: skip
+        self._lines.append(json.dumps(event, separators=(",", ":")).encode() + b"\n")
+
+    def _send(self) -> None:
+        # Whole lines in each frame.
+        for at in range(0, len(self._lines), _LINES_PER_FRAME):
+            self._port.send({"data": True}, b"".join(self._lines[at : at + _LINES_PER_FRAME]))
+        self._lines.clear()
+
+    def run(self) -> None:
+        """Until the host hangs up, or the directory is gone."""
+        self._add(self._top, follow=True)
+        if self._recursive:
+            self._add_tree(self._top, tell=False)
+        self._event("watching", self._top, is_directory=True)
+        self._send()
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        poll.register(self._port.fileno(), select.POLLIN | select.POLLHUP)
+        while not self._ended:
+            ready = poll.poll(_MOVE_WAIT_MS if self._moved else None)
+            if any(fd == self._port.fileno() for fd, _ in ready):
+                return  # the host says nothing more but that it is over
+            if ready:
+                self._read()
+            else:
+                self._moved_away()
+            self._send()
+
+    def _read(self) -> None:
+        data = os.read(self._fd, _READ_BYTES)
+        at, last = 0, ("", "")
+        while at < len(data):
+            watched, mask, cookie, size = _HEAD.unpack_from(data, at)
+            name = os.fsdecode(data[at + _HEAD.size : at + _HEAD.size + size].rstrip(b"\0"))
+            at += _HEAD.size + size
+            if mask & _OVERFLOW:
+                self._event("overflow", self._top, is_directory=True)
+                continue
+            directory = self._directories.get(watched)
+            if directory is None:
+                continue
+            path = os.path.join(directory, name) if name else directory
+            if mask & _IGNORED:
+                self._directories.pop(watched, None)
+            elif not name:
+                self._self(mask, directory)
+            else:
+                last = self._one(mask, cookie, path, last)
+
+    def _self(self, mask: int, directory: str) -> None:
+        if directory == self._top and mask & (_DELETE_SELF | _MOVE_SELF | _UNMOUNT):
+            self._event("delete", directory, is_directory=True)
+            self._ended = True
+
+    def _one(self, mask: int, cookie: int, path: str, last: tuple[str, str]) -> tuple[str, str]:
+        """One notice. Returns (type, path) of what was told, so that one write in many parts is told once."""
+        is_directory = bool(mask & _ISDIR)
+        kind, source = "", None
+        if mask & _MOVED_FROM:
+            self._moved[cookie] = (path, is_directory)
+            return last
+        if mask & _MOVED_TO:
+            gone = self._moved.pop(cookie, None)
+            kind, source = ("move", gone[0]) if gone else ("create", None)
+            if gone and is_directory:
+                self._renamed(gone[0], path)
+        elif mask & _CREATE:
+            kind = "create"
+        elif mask & _DELETE:
+            kind = "delete"
+        elif mask & (_MODIFY | _ATTRIB):
+            kind = "modify"
+        if not kind or (kind == "modify" and last == (kind, path)):
+            return last
+        self._event(kind, path, is_directory=is_directory, source=source)
+        # One that was given another name before it could be watched is new, too.
+        if kind in ("create", "move") and is_directory and self._recursive and path not in self._directories.values() and self._add(path):
+            self._add_tree(path, tell=True)
+        return kind, path
+
+    def _renamed(self, old: str, new: str) -> None:
+        for watched, path in self._directories.items():
+            if path == old or path.startswith(old + "/"):
+                self._directories[watched] = new + path[len(old) :]
+
+    def _moved_away(self) -> None:
+        for path, is_directory in self._moved.values():
+            self._event("delete", path, is_directory=is_directory)
+            if is_directory:
+                for watched in [number for number, known in self._directories.items() if known == path or known.startswith(path + "/")]:
+                    _libc.inotify_rm_watch(self._fd, watched)
+                    del self._directories[watched]
+        self._moved.clear()
+
+
+def watch(port: Port, path: str, *, recursive: bool) -> None:
+    """Tells what happens in a directory, and with `recursive` below it. The first event is `watching`: what happens from then on is told."""
+    _Watch(port, os.path.abspath(path), recursive=recursive).run()
