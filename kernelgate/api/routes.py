@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernelgate.api import service
-from kernelgate.api.native import channel, command, context, execution, notebook, process, session, shell
+from kernelgate.api.native import channel, command, context, execution, files, notebook, process, session, shell
 
 _S = r"/v1/sessions/(?P<session_id>[^/]+)"
 _C = _S + r"/contexts/(?P<context>[^/]+)"
