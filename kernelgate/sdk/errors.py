@@ -16,7 +16,7 @@
         AuthenticationFailed
         PermissionDenied
         NotFound
-          SessionNotFound, ContextNotFound, ExecutionNotFound
+          SessionNotFound, ContextNotFound, ExecutionNotFound, CommandNotFound
         Conflict
           SessionClosed
         CapacityExceeded
@@ -47,6 +47,7 @@ __all__ = [
     "CodeInterrupted",
     "CodeRaised",
     "CodeTimedOut",
+    "CommandNotFound",
     "Conflict",
     "ConnectionLost",
     "ConnectionProblem",
@@ -253,6 +254,13 @@ class ExecutionNotFound(NotFound):
     hint = "see those there are with session.executions.list()"
 
 
+class CommandNotFound(NotFound):
+    """No such command in this session."""
+
+    code = "command_not_found"
+    hint = "see those there are with session.command.list()"
+
+
 class Conflict(RequestRefused):
     """The request is right, and does not fit the present state of what it is about."""
 
@@ -371,6 +379,7 @@ _BY_CODE: dict[str, type[KernelgateError]] = {
         SessionNotFound,
         ContextNotFound,
         ExecutionNotFound,
+        CommandNotFound,
         Conflict,
         SessionClosed,
         CapacityExceeded,

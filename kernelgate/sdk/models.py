@@ -346,6 +346,11 @@ class Result:
         return self.text or ""
 
     @property
+    def output(self) -> str:
+        """What it printed, else its text, without the line end: what a prompt would have shown."""
+        return (self.stdout or self.text or "").removesuffix("\n")
+
+    @property
     def stdout(self) -> str:
         """All it printed to standard output."""
         return "".join(self.logs.stdout)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from kernelgate.sdk._async.command import AsyncCommands, AsyncEnvironment, AsyncInteractive, AsyncProcesses, AsyncShells
     from kernelgate.sdk._async.notebook import AsyncNotebooks
     from kernelgate.sdk._async.transport import AsyncTransport
     from kernelgate.sdk.events import Event
@@ -77,6 +78,41 @@ class AsyncSession:
         from kernelgate.sdk._async.notebook import AsyncNotebooks  # noqa: PLC0415  (for few)
 
         return AsyncNotebooks(self._transport, self._path, self._runner)
+
+    @property
+    def command(self) -> AsyncCommands:
+        """Runs programs."""
+        from kernelgate.sdk._async.command import AsyncCommands  # noqa: PLC0415  (for few)
+
+        return AsyncCommands(self._transport, self._path)
+
+    @property
+    def processes(self) -> AsyncProcesses:
+        """What runs in the session, whoever started it."""
+        from kernelgate.sdk._async.command import AsyncProcesses  # noqa: PLC0415
+
+        return AsyncProcesses(self._transport, self._path)
+
+    @property
+    def shell(self) -> AsyncShells:
+        """Shells that keep directory, variables and functions."""
+        from kernelgate.sdk._async.command import AsyncShells  # noqa: PLC0415
+
+        return AsyncShells(self._transport, self._path)
+
+    @property
+    def env(self) -> AsyncEnvironment:
+        """The variables that kernels and commands begin with."""
+        from kernelgate.sdk._async.command import AsyncEnvironment  # noqa: PLC0415
+
+        return AsyncEnvironment(self._transport, self._path)
+
+    async def start_interactive_session(self, language: str = "python") -> AsyncInteractive:
+        """A prompt of a language, with a kernel of its own."""
+        from kernelgate.sdk._async.command import AsyncInteractive  # noqa: PLC0415
+
+        context = await self.contexts.create(language)
+        return AsyncInteractive(self.contexts, self.code, context.id)
 
     async def refresh(self) -> SessionInfo:
         """Asks the server again."""

@@ -203,7 +203,7 @@ class AsyncTransport:
             try:
                 await self._once("GET", f"{path}/{body['id']}", read_s=_PROBE_S)
                 backoff.succeeded()
-            except errors.ExecutionNotFound:
+            except (errors.ExecutionNotFound, errors.CommandNotFound):
                 # It never got there; the next round starts it.
                 if not await self._wait_out(backoff, lost):
                     raise lost from None
@@ -302,3 +302,18 @@ class AsyncTransport:
             except _LOST as error:
                 if not await self._wait_out(backoff, error):
                     raise
+
+    async def watch(self, path: str, query: Mapping[str, Any]) -> AsyncGenerator[Json, None]:
+        """The records of a stream of which none is worth having twice: it is not followed over connections.
+
+        Raises:
+            KernelgateError: the server refused, or the stream was cut.
+        """
+        async with self._open("GET", path, body=None, query=query) as response:
+            records = _wire.Records()
+            async for piece in response.aiter_bytes():
+                for record in records.feed(piece):
+                    if record.get("type") == "failure":
+                        raise errors.from_wire(record.get("error") or {})
+                    if "seq" in record:
+                        yield record

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from kernelgate.sdk._sync.command import Commands, Environment, Interactive, Processes, Shells
     from kernelgate.sdk._sync.notebook import Notebooks
     from kernelgate.sdk._sync.transport import Transport
     from kernelgate.sdk.events import Event
@@ -78,6 +79,41 @@ class Session:
         from kernelgate.sdk._sync.notebook import Notebooks  # noqa: PLC0415  (for few)
 
         return Notebooks(self._transport, self._path, self._runner)
+
+    @property
+    def command(self) -> Commands:
+        """Runs programs."""
+        from kernelgate.sdk._sync.command import Commands  # noqa: PLC0415  (for few)
+
+        return Commands(self._transport, self._path)
+
+    @property
+    def processes(self) -> Processes:
+        """What runs in the session, whoever started it."""
+        from kernelgate.sdk._sync.command import Processes  # noqa: PLC0415
+
+        return Processes(self._transport, self._path)
+
+    @property
+    def shell(self) -> Shells:
+        """Shells that keep directory, variables and functions."""
+        from kernelgate.sdk._sync.command import Shells  # noqa: PLC0415
+
+        return Shells(self._transport, self._path)
+
+    @property
+    def env(self) -> Environment:
+        """The variables that kernels and commands begin with."""
+        from kernelgate.sdk._sync.command import Environment  # noqa: PLC0415
+
+        return Environment(self._transport, self._path)
+
+    def start_interactive_session(self, language: str = "python") -> Interactive:
+        """A prompt of a language, with a kernel of its own."""
+        from kernelgate.sdk._sync.command import Interactive  # noqa: PLC0415
+
+        context = self.contexts.create(language)
+        return Interactive(self.contexts, self.code, context.id)
 
     def refresh(self) -> SessionInfo:
         """Asks the server again."""

@@ -204,7 +204,7 @@ class Transport:
             try:
                 self._once("GET", f"{path}/{body['id']}", read_s=_PROBE_S)
                 backoff.succeeded()
-            except errors.ExecutionNotFound:
+            except (errors.ExecutionNotFound, errors.CommandNotFound):
                 # It never got there; the next round starts it.
                 if not self._wait_out(backoff, lost):
                     raise lost from None
@@ -303,3 +303,18 @@ class Transport:
             except _LOST as error:
                 if not self._wait_out(backoff, error):
                     raise
+
+    def watch(self, path: str, query: Mapping[str, Any]) -> Generator[Json, None, None]:
+        """The records of a stream of which none is worth having twice: it is not followed over connections.
+
+        Raises:
+            KernelgateError: the server refused, or the stream was cut.
+        """
+        with self._open("GET", path, body=None, query=query) as response:
+            records = _wire.Records()
+            for piece in response.iter_bytes():
+                for record in records.feed(piece):
+                    if record.get("type") == "failure":
+                        raise errors.from_wire(record.get("error") or {})
+                    if "seq" in record:
+                        yield record
