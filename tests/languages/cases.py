@@ -798,6 +798,10 @@ EXTRAS: dict[str, dict[str, tuple[Cell, ...]]] = {
             Cell("let again: number = 1; const fixed = 1 as const; class Again { n = 1 }\nenum Kind { A }"),
             Cell("let again: string = 'two'; const fixed = 2; class Again { n: number = 2 }\nenum Kind { B = 'b' }\n`${again} ${fixed} ${new Again().n} ${Kind.B}`", text="'two 2 2 b'"),
         ),
+        "`.ts` files of the workspace": (
+            Cell("fs.writeFileSync('/workspace/mine.ts', 'export enum Size { Small = 1, Large }\\nexport const twice = (n: number): number => 2 * n;')"),
+            Cell("import { twice, Size } from '/workspace/mine'\ntwice(Size.Large)", text="4"),
+        ),
         "Top-level `await` and `import`": (
             Cell("import { basename } from 'node:path';\nconst five: number = await Promise.resolve(5)\nbasename('/a/b') + five", text="'b5'"),
             Cell("(async (): Promise<string> => 'resolved')()", text="'resolved'"),
