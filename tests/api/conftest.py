@@ -48,7 +48,7 @@ def tight(tmp_path_factory: pytest.TempPathFactory, other_python: Path) -> Itera
         f"python.executable={other_python}",
         "python.preload=",
         f"sandbox.read_only_paths={sysconfig.get_paths()['purelib']}",
-        "sandbox.memory_bytes=268435456",
+        "sandbox.memory_bytes=536870912",
         "sessions.pool_size=1",
         "sessions.max_sessions=6",
         "sessions.retention_s=3",

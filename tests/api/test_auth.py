@@ -14,7 +14,10 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.python]
 
 def token_command(server, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", "kernelgate", "token", *arguments, "--data-dir", str(server.data_dir)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "kernelgate", "token", *arguments, "--data-dir", str(server.data_dir)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

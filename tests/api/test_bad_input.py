@@ -117,6 +117,8 @@ SESSIONS = [
     ({"labels": {"a": 1}}, "invalid_request", "labels"),
     ({"labels": {"": "x"}}, "invalid_request", "labels"),
     ({"labels": {str(number): "" for number in range(65)}}, "invalid_request", "labels"),
+    ({"labels": {"a": "x\0y"}}, "invalid_request", "labels"),
+    ({"labels": {"x\0y": ""}}, "invalid_request", "labels"),
     ({"labels": {"a": "x" * 1025}}, "invalid_request", "labels"),
     ({"env": {"A": "\0"}}, "invalid_env", "env"),
     ({"idle_timeout_s": 0}, "invalid_request", "idle_timeout_s"),
@@ -137,7 +139,12 @@ def test_a_session_that_cannot_be(api, body, code, named):
 def test_an_update_that_cannot_be(api, session):
     path = f"/v1/sessions/{session}"
     before = api.call("GET", path)["labels"]
-    for body, code in (({"env": {}}, "invalid_request"), ({"idle_timeout_s": -1}, "invalid_request"), ({"labels": None}, "invalid_request"), ({"id": "x"}, "invalid_request")):
+    for body, code in (
+        ({"env": {}}, "invalid_request"),
+        ({"idle_timeout_s": -1}, "invalid_request"),
+        ({"labels": None}, "invalid_request"),
+        ({"id": "x"}, "invalid_request"),
+    ):
         fails(api.http.patch(path, json=body), 400, code)
     assert api.call("GET", path)["labels"] == before
 
@@ -165,7 +172,12 @@ def test_questions_and_answers_that_cannot_be(api, session):
     for kind in ("complete", "inspect", "is_complete"):
         for body in ({}, {"code": 1}, {"code": "x", "extra": 1}):
             fails(api.http.post(f"{path}/contexts/python/{kind}", json=body), 400, "invalid_request")
-    for body in ({"code": "x", "cursor_pos": -1}, {"code": "x", "cursor_pos": 2}, {"code": "x", "cursor_pos": "1"}, {"code": "x", "cursor_pos": 10**20}):
+    for body in (
+        {"code": "x", "cursor_pos": -1},
+        {"code": "x", "cursor_pos": 2},
+        {"code": "x", "cursor_pos": "1"},
+        {"code": "x", "cursor_pos": 10**20},
+    ):
         fails(api.http.post(f"{path}/contexts/python/complete", json=body), 400, "invalid_request")
     fails(api.http.post(f"{path}/contexts/python/inspect", json={"code": "x", "detail_level": 2}), 400, "invalid_request")
     for body in ({}, {"value": None}, {"value": 5}, {"value": "x", "more": 1}):
@@ -220,7 +232,13 @@ def test_a_query_or_path_that_is_not_text(api, session):
 def test_unknown_places_and_wrong_methods(api, session):
     for path in ("/", "/v1", "/v2/sessions", "/v1/session", f"/v1/sessions/{session}/nothing", "/v1/sessions/a/b/c/d"):
         fails(api.http.get(path), 404, "not_found")
-    for method, path in (("PUT", "/v1/sessions"), ("POST", f"/v1/sessions/{session}"), ("DELETE", "/v1/sessions"), ("PATCH", f"/v1/sessions/{session}/executions"), ("GET", f"/v1/sessions/{session}/keepalive")):
+    for method, path in (
+        ("PUT", "/v1/sessions"),
+        ("POST", f"/v1/sessions/{session}"),
+        ("DELETE", "/v1/sessions"),
+        ("PATCH", f"/v1/sessions/{session}/executions"),
+        ("GET", f"/v1/sessions/{session}/keepalive"),
+    ):
         fails(api.http.request(method, path), 405, "method_not_allowed")
     for one in ("nothing", "S" + "A" * 19, "s" + "a" * 19, "s" * 5000):
         fails(api.http.get(f"/v1/sessions/{one}"), 404, "session_not_found")
@@ -231,7 +249,9 @@ def test_unknown_places_and_wrong_methods(api, session):
 
 def test_an_unknown_context(api, session):
     for headers in ({}, {"Accept": "application/x-ndjson"}):
-        message = fails(api.http.post(f"/v1/sessions/{session}{E}", json={"code": "1", "context": "nothing"}, headers=headers), 404, "context_not_found")
+        message = fails(
+            api.http.post(f"/v1/sessions/{session}{E}", json={"code": "1", "context": "nothing"}, headers=headers), 404, "context_not_found"
+        )
         assert "nothing" in message
     fails(api.http.get(f"/v1/sessions/{session}/contexts/nothing"), 404, "context_not_found")
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.support.channel import Channel
-from tests.support.stream import stream, until
+from tests.support.stream import stream
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.python, pytest.mark.slow]
 
@@ -46,7 +46,12 @@ def test_never_while_it_executes(api, limit):
     session = api.create(**limit)
     # No connection is open meanwhile: the execution alone keeps it.
     begun = api.start(session, "import time; time.sleep(2.5); 'ran to its end'")
-    assert api.until(lambda: (found := api.http.get(f"/v1/sessions/{session}/executions/{begun}").json())["state"] == "done" and found, every_s=0.6)["text"] == "'ran to its end'"
+    assert (
+        api.until(
+            lambda: (found := api.http.get(f"/v1/sessions/{session}/executions/{begun}").json())["state"] == "done" and found, every_s=0.6
+        )["text"]
+        == "'ran to its end'"
+    )
     assert closed(api, session)
     assert api.call("GET", f"/v1/sessions/{session}/executions/{begun}")["text"] == "'ran to its end'"
     api.delete(session)
@@ -63,26 +68,17 @@ def test_not_while_somebody_is_connected(api, server):
 
 
 def test_keepalive_and_a_new_limit_keep_it(api):
-    session = api.create(idle_timeout_s=1.5)
-    for _ in range(10):
-        time.sleep(0.3)
+    session = api.create(idle_timeout_s=1)
+    for _ in range(8):
+        time.sleep(0.25)
         api.call("POST", f"/v1/sessions/{session}/keepalive")
     assert state(api, session) == ("running", None)
-    api.call("PATCH", f"/v1/sessions/{session}", json={"idle_timeout_s": None})
-    time.sleep(2.5)
+    api.call("PATCH", f"/v1/sessions/{session}", json={"idle_timeout_s": 1000})
+    time.sleep(2)
     assert state(api, session) == ("running", None)
     api.call("PATCH", f"/v1/sessions/{session}", json={"idle_timeout_s": 0.2})
     assert closed(api, session)
     api.delete(session)
-
-
-def test_a_follower_of_events_hears_the_end(api, server):
-    session = api.create(idle_timeout_s=None)
-    with server.api() as other, stream(other, "GET", f"/v1/sessions/{session}/events") as events:
-        api.run(session, "1")
-        until(events, "end")
-        api.delete(session)
-        assert list(events)[-1]["type"] == "failure"
 
 
 def test_what_is_kept_is_kept_for_the_retention_alone(tight, tight_api):

@@ -46,9 +46,14 @@ def test_small_limits_that_the_caller_asks_for(api, session):
 
 
 def test_both_streams_count_and_each_says_what_it_lost(api, session):
-    result = api.run(session, "import sys\nfor i in range(100):\n    print('o' * 99); print('e' * 99, file=sys.stderr)", max_output_bytes=1000)
+    result = api.run(
+        session, "import sys\nfor i in range(100):\n    print('o' * 99); print('e' * 99, file=sys.stderr)", max_output_bytes=1000
+    )
     lost = result["truncated"]
-    kept = {name: sum(part.count(letter) + part.count("\n") for part in result["logs"][name]) for name, letter in (("stdout", "o"), ("stderr", "e"))}
+    kept = {
+        name: sum(part.count(letter) + part.count("\n") for part in result["logs"][name])
+        for name, letter in (("stdout", "o"), ("stderr", "e"))
+    }
     assert lost["stdout_bytes"] + lost["stderr_bytes"] == 20_000 - 1000
     assert lost["stdout_bytes"] > 0 < lost["stderr_bytes"]
     assert all(value > 0 for value in kept.values())
@@ -95,7 +100,11 @@ def test_fifty_mib_of_results_by_default(api, own):
 
 
 def test_an_update_cannot_go_round_the_limit(api, session):
-    result = api.run(session, "h = display('small', display_id=True)\nfor _ in range(100): h.update({'text/plain': 'x' * 1000}, raw=True)", max_result_bytes=5000)
+    result = api.run(
+        session,
+        "h = display('small', display_id=True)\nfor _ in range(100): h.update({'text/plain': 'x' * 1000}, raw=True)",
+        max_result_bytes=5000,
+    )
     assert result["truncated"]["result_bytes"] > 90_000
     assert "limited to 5000 bytes" in result["results"][0]["text"]
 

@@ -109,7 +109,9 @@ def test_the_description_is_openapi_and_names_every_route(api):
             in_path = {one["name"] for one in operation["parameters"] if one["in"] == "path"}
             assert in_path == set(re.findall(r"{(\w+)}", path))
             assert ("requestBody" in operation) <= (method in ("post", "patch", "put"))
-    assert {"application/json", "application/x-ndjson", "text/event-stream"} <= document["paths"]["/v1/sessions/{session_id}/executions"]["post"]["responses"]["200"]["content"].keys()
+    assert {"application/json", "application/x-ndjson", "text/event-stream"} <= document["paths"]["/v1/sessions/{session_id}/executions"][
+        "post"
+    ]["responses"]["200"]["content"].keys()
     assert document["paths"]["/health"]["get"]["security"] == []
     assert document["security"] == [{"token": []}]
 
@@ -139,7 +141,9 @@ def test_what_is_answered_is_what_is_described(api, own):
         check("Event", event)
     # And what is refused is what the description refuses.
     for body in ({}, {"code": 5}, {"code": "1", "timeout_s": 0}, {"code": "1", "extra": 1}, {"code": "1", "id": ""}):
-        assert list(Draft202012Validator({"$ref": "#/components/schemas/Execute", "components": document["components"]}).iter_errors(body)), body
+        assert list(
+            Draft202012Validator({"$ref": "#/components/schemas/Execute", "components": document["components"]}).iter_errors(body)
+        ), body
 
 
 def test_every_answer_has_a_request_id(server, api):
@@ -153,12 +157,22 @@ def test_every_answer_has_a_request_id(server, api):
 
 
 def test_logs_are_structured_name_the_request_and_keep_secrets(server, api):
-    secrets = {"code": "c0de_s3cret", "output": "0utput_s3cret", "env": "env_s3cret", "session env": "sess10n_s3cret", "typed": "typed_s3cret", "label": "lab3l_s3cret"}
+    secrets = {
+        "code": "c0de_s3cret",
+        "output": "0utput_s3cret",
+        "env": "env_s3cret",
+        "session env": "sess10n_s3cret",
+        "typed": "typed_s3cret",
+        "label": "lab3l_s3cret",
+    }
     session = api.create(env={"A": secrets["session env"]}, labels={"l": secrets["label"]})
     half = secrets["output"][:4], secrets["output"][4:]
     api.http.post(
         f"/v1/sessions/{session}/executions",
-        json={"code": f"{secrets['code']} = 1; print({half[0]!r} + {half[1]!r}); raise ValueError({secrets['code']!r})", "env": {"B": secrets["env"]}},
+        json={
+            "code": f"{secrets['code']} = 1; print({half[0]!r} + {half[1]!r}); raise ValueError({secrets['code']!r})",
+            "env": {"B": secrets["env"]},
+        },
         headers={"X-Request-Id": "logged-1"},
     )
     with execute(api, session, "input()", id="asks", allow_stdin=True) as events:

@@ -33,7 +33,13 @@ def test_each_source_beats_the_one_before(tmp_path):
     toml = "data_dir = '/from/file'\n[server]\nport = 1\nhost = 'file'\n[executions]\nmax_timeout_s = 5"
     made = load(tmp_path, toml)
     assert (made.data_dir, made.server.port, made.server.host, made.executions.max_timeout_s) == ("/from/file", 1, "file", 5.0)
-    environ = {"KERNELGATE_SERVER_PORT": "2", "KERNELGATE_EXECUTIONS_MAX_TIMEOUT_S": "none", "PATH": "/bin", "KERNELGATE_URL": "http://x", "KERNELGATE_TOKEN": "kg_x"}
+    environ = {
+        "KERNELGATE_SERVER_PORT": "2",
+        "KERNELGATE_EXECUTIONS_MAX_TIMEOUT_S": "none",
+        "PATH": "/bin",
+        "KERNELGATE_URL": "http://x",
+        "KERNELGATE_TOKEN": "kg_x",
+    }
     made = load(tmp_path, toml, environ)
     assert (made.server.port, made.server.host, made.executions.max_timeout_s) == (2, "file", None)
     made = load(tmp_path, toml, environ, server__port="3", data_dir="relative")
@@ -125,17 +131,48 @@ def test_settings_cannot_be_changed(tmp_path):
 
 
 def serve(*arguments, **environ):
-    return subprocess.run([sys.executable, "-m", "kernelgate", "serve", *arguments], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", **environ}, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "kernelgate", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", **environ},
+        check=False,
+    )
 
 
 def test_the_command_shows_what_is_in_force(tmp_path):
     (tmp_path / "k.toml").write_text("[sessions]\npool_size = 7\n[server]\nhost = 'file.example'")
-    done = serve("--config", str(tmp_path / "k.toml"), "--port", "1234", "--set", "executions.max_timeout_s=9", "--print-config", KERNELGATE_SERVER_HOST="env.example", KERNELGATE_DATA_DIR=str(tmp_path))
+    done = serve(
+        "--config",
+        str(tmp_path / "k.toml"),
+        "--port",
+        "1234",
+        "--set",
+        "executions.max_timeout_s=9",
+        "--print-config",
+        KERNELGATE_SERVER_HOST="env.example",
+        KERNELGATE_DATA_DIR=str(tmp_path),
+    )
     shown = json.loads(done.stdout)
-    assert (shown["sessions"]["pool_size"], shown["server"]["host"], shown["server"]["port"], shown["executions"]["max_timeout_s"], shown["data_dir"]) == (7, "env.example", 1234, 9.0, str(tmp_path))
+    assert (
+        shown["sessions"]["pool_size"],
+        shown["server"]["host"],
+        shown["server"]["port"],
+        shown["executions"]["max_timeout_s"],
+        shown["data_dir"],
+    ) == (7, "env.example", 1234, 9.0, str(tmp_path))
 
 
-@pytest.mark.parametrize(("arguments", "environ"), [(("--set", "server.prot=1"), {}), (("--set", "server.port"), {}), (("--port", "x"), {}), ((), {"KERNELGATE_SERVER_PROT": "1"}), (("--config", "/nothing.toml"), {})])
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [
+        (("--set", "server.prot=1"), {}),
+        (("--set", "server.port"), {}),
+        (("--port", "x"), {}),
+        ((), {"KERNELGATE_SERVER_PROT": "1"}),
+        (("--config", "/nothing.toml"), {}),
+    ],
+)
 def test_the_command_refuses_to_start_with_wrong_settings(arguments, environ):
     done = serve(*arguments, **environ)
     assert (done.returncode, done.stdout) == (2, "")

@@ -15,7 +15,10 @@ def leaves(cls=errors.KernelgateError):
 NOT_ANSWERED = {errors.KernelgateError, errors.ConfigError}
 
 
-@pytest.mark.parametrize("cls", sorted((cls for cls in leaves() if cls.__module__ == "kernelgate.errors" and cls not in NOT_ANSWERED), key=lambda cls: cls.__name__))
+@pytest.mark.parametrize(
+    "cls",
+    sorted((cls for cls in leaves() if cls.__module__ == "kernelgate.errors" and cls not in NOT_ANSWERED), key=lambda cls: cls.__name__),
+)
 def test_every_error_has_a_status_and_a_code(cls):
     mapped = next(one for one in cls.__mro__ if one in STATUS)
     assert mapped is not errors.KernelgateError, f"{cls.__name__} would be a 500"

@@ -24,7 +24,9 @@ def test_anything_else_is_the_hosts_failure(kind):
     assert isinstance(_error({"kind": kind, "code": "x", "message": "boom"}), errors.RemoteProtocolError)
 
 
-@pytest.mark.parametrize("said", [{"code": "A\nB", "details": {"detail": 1, "code": 2, "self": 3}}, {"code": 5, "details": []}, {"code": "x" * 100}, {}])
+@pytest.mark.parametrize(
+    "said", [{"code": "A\nB", "details": {"detail": 1, "code": 2, "self": 3}}, {"code": 5, "details": []}, {"code": "x" * 100}, {}]
+)
 def test_a_host_cannot_break_out_with_what_it_says(said):
     made = _error({"kind": "context_not_found", "message": None, **said})
     assert (type(made), made.code) == (errors.ContextNotFound, "context_not_found")

@@ -20,7 +20,10 @@ def test_a_row_of_frames_split_at_every_byte():
         assert decoder.feed(data[:cut]) + decoder.feed(data[cut:]) == FRAMES[:2]
 
 
-@given(st.lists(st.tuples(st.dictionaries(st.text(), st.integers() | st.text()), st.binary(max_size=300)), max_size=5), st.lists(st.integers(1, 50)))
+@given(
+    st.lists(st.tuples(st.dictionaries(st.text(), st.integers() | st.text()), st.binary(max_size=300)), max_size=5),
+    st.lists(st.integers(1, 50)),
+)
 def test_any_frames_in_any_pieces(frames, sizes):
     data = b"".join(frame.encode(*one) for one in frames)
     decoder, got, at = frame.Decoder(), [], 0

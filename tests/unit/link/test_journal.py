@@ -30,7 +30,11 @@ ROWS = [
     ("b", "queued", {"context_id": "c", "language": "python", "code": "y"}),
     ("a", "started", {"execution_count": 1, "fresh_kernel": None}),
     ("a", "stdout", {"text": "hello"}),
-    ("a", "end", {"status": "ok", "success": True, "execution_count": 1, "execution_time": 0.1, "truncated": None, "timeout": None, "death": None}),
+    (
+        "a",
+        "end",
+        {"status": "ok", "success": True, "execution_count": 1, "execution_time": 0.1, "truncated": None, "timeout": None, "death": None},
+    ),
     ("b", "started", {"execution_count": 2, "fresh_kernel": None}),
     ("a", "stdout", {"text": " late", "late": True}),
 ]

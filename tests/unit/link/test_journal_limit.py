@@ -44,7 +44,12 @@ def test_it_is_found_again_behind_its_hole(journal, tmp_path):
     for number in range(100):
         run(journal, f"e{number}")
     again = Journal(tmp_path / "events.jsonl", limit_bytes=LIMIT)
-    assert (again.start, again.size, again.last_seq, list(again.spans)) == (journal.start, journal.size, journal.last_seq, list(journal.spans))
+    assert (again.start, again.size, again.last_seq, list(again.spans)) == (
+        journal.start,
+        journal.size,
+        journal.last_seq,
+        list(journal.spans),
+    )
     assert again.offset_after(0) == again.start
     again.close()
 

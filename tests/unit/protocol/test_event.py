@@ -41,10 +41,19 @@ def test_ids_that_begin_alike_are_told_apart():
 
 def test_numbers_that_json_has_not_become_null():
     line = events.encode(1, None, "result", 0, {"a": [float("nan"), (float("inf"), 1.5)], "b": {1: -float("inf")}})
-    assert events.decode(line) | {"time": 0} == {"seq": 1, "execution_id": None, "type": "result", "time": 0, "a": [None, [None, 1.5]], "b": {"1": None}}
+    assert events.decode(line) | {"time": 0} == {
+        "seq": 1,
+        "execution_id": None,
+        "type": "result",
+        "time": 0,
+        "a": [None, [None, 1.5]],
+        "b": {"1": None},
+    }
 
 
-@pytest.mark.parametrize("line", [b"", b"\n", b"[]\n", b"{}\n", b'{"seq":"1","type":"end"}\n', b'{"seq":1}\n', b"nonsense", b'{"seq":1,"type":"end"'])
+@pytest.mark.parametrize(
+    "line", [b"", b"\n", b"[]\n", b"{}\n", b'{"seq":"1","type":"end"}\n', b'{"seq":1}\n', b"nonsense", b'{"seq":1,"type":"end"']
+)
 def test_what_is_no_event(line):
     with pytest.raises(ValueError):  # noqa: PT011
         events.decode(line)

@@ -22,7 +22,12 @@ def test_what_the_library_reads_and_writes():
     assert (message["metadata"], message["parent_header"]["msg_id"], message["header"]["session"]) == ({"a": 1}, "p", "kg-1")
     theirs = session.msg("stream", {"name": "stdout", "text": "ü"}, parent={"header": {"msg_id": "kg-1:e1:1", "session": "kg-1"}})
     decoded = wire.decode([b"identity", *session.serialize(theirs, ident=b"topic"), b"buffer"])
-    assert (decoded.msg_type, decoded.parent_id, decoded.content, decoded.buffers) == ("stream", "kg-1:e1:1", {"name": "stdout", "text": "ü"}, [b"buffer"])
+    assert (decoded.msg_type, decoded.parent_id, decoded.content, decoded.buffers) == (
+        "stream",
+        "kg-1:e1:1",
+        {"name": "stdout", "text": "ü"},
+        [b"buffer"],
+    )
 
 
 def test_ids_are_unique_and_name_their_execution():

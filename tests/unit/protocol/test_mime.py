@@ -6,8 +6,14 @@ from hypothesis import strategies as st
 
 from kernelgate.protocol import mime
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=5)
-bundles = st.dictionaries(st.sampled_from([*mime.NAMES, "application/vnd.vegalite.v5+json", "application/x-own", "text/x-own"]), st.text(), max_size=6)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+bundles = st.dictionaries(
+    st.sampled_from([*mime.NAMES, "application/vnd.vegalite.v5+json", "application/x-own", "text/x-own"]), st.text(), max_size=6
+)
 
 
 @given(bundles)

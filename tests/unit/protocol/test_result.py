@@ -18,16 +18,30 @@ def result(text, *, main=False, display_id=None):
 
 
 QUEUED = ("queued", {"context_id": "c", "language": "python", "code": "x", "position": 2, "request_id": "r", "session_id": "s"})
-END = ("end", {"status": "ok", "success": True, "execution_count": 1, "execution_time": 0.5, "truncated": None, "timeout": None, "death": None})
+END = (
+    "end",
+    {"status": "ok", "success": True, "execution_count": 1, "execution_time": 0.5, "truncated": None, "timeout": None, "death": None},
+)
 
 
 def test_from_the_queue_to_the_end():
     made = fold(QUEUED)
     assert (made["state"], made["queue_position"], made["context_id"], made["created_at"]) == ("queued", 2, "c", "1970-01-01T00:01:41.000Z")
     made = fold(QUEUED, ("started", {"execution_count": 1, "fresh_kernel": "why"}))
-    assert (made["state"], made["queue_position"], made["started_at"], made["fresh_kernel"]) == ("running", None, "1970-01-01T00:01:42.000Z", "why")
+    assert (made["state"], made["queue_position"], made["started_at"], made["fresh_kernel"]) == (
+        "running",
+        None,
+        "1970-01-01T00:01:42.000Z",
+        "why",
+    )
     made = fold(QUEUED, ("started", {"execution_count": 1, "fresh_kernel": None}), ("stdout", {"text": "a"}), END)
-    assert (made["state"], made["status"], made["last_seq"], made["logs"], made["text"]) == ("done", "ok", 4, {"stdout": ["a"], "stderr": []}, "a")
+    assert (made["state"], made["status"], made["last_seq"], made["logs"], made["text"]) == (
+        "done",
+        "ok",
+        4,
+        {"stdout": ["a"], "stderr": []},
+        "a",
+    )
 
 
 def test_text_is_the_main_results_or_the_firsts_or_stdout():
@@ -63,14 +77,33 @@ def test_a_cut_is_shown_where_it_is():
 
 
 def test_carriage_returns_across_events():
-    assert fold(("stdout", {"text": "10%"}), ("stdout", {"text": "\r20%"}), ("stdout", {"text": "\r"}), ("stdout", {"text": "ok!\n"}))["logs"]["stdout"] == ["ok!\n"]
+    assert fold(("stdout", {"text": "10%"}), ("stdout", {"text": "\r20%"}), ("stdout", {"text": "\r"}), ("stdout", {"text": "ok!\n"}))[
+        "logs"
+    ]["stdout"] == ["ok!\n"]
 
 
 def test_the_first_error_is_the_error():
     assert fold(("error", {"error": {"name": "A"}}), ("error", {"error": {"name": "B"}}))["error"] == {"name": "A"}
 
 
-kinds = st.sampled_from(["stdout", "stderr", "result", "update", "clear", "error", "truncated", "started", "end", "gap", "input_request", "input_reply", "kernel", "unheard_of"])
+kinds = st.sampled_from(
+    [
+        "stdout",
+        "stderr",
+        "result",
+        "update",
+        "clear",
+        "error",
+        "truncated",
+        "started",
+        "end",
+        "gap",
+        "input_request",
+        "input_reply",
+        "kernel",
+        "unheard_of",
+    ]
+)
 
 
 @given(st.lists(kinds, max_size=30))

@@ -65,7 +65,14 @@ def test_tokens(registry, tmp_path):
 
 def test_listing_pages_labels_and_states(registry):
     for number in range(6):
-        registry.save(row(number, labels={"even": str(number % 2 == 0), "n": str(number)}, state="closed" if number == 5 else "running", created_at=1000.0))
+        registry.save(
+            row(
+                number,
+                labels={"even": str(number % 2 == 0), "n": str(number)},
+                state="closed" if number == 5 else "running",
+                created_at=1000.0,
+            )
+        )
     registry.save(row(9, token_id="t2"))
 
     def names(**options):
@@ -83,7 +90,14 @@ def test_listing_pages_labels_and_states(registry):
     assert [one.id for one in registry.page("t2", labels={}, state=None, after=None, limit=10)] == ["s9"]
 
 
-@given(st.dictionaries(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=10), st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=10), min_size=1, max_size=4))
+@given(
+    st.dictionaries(
+        st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=10),
+        st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=10),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_any_label_is_found_again(tmp_path_factory, labels):
     registry = Registry(tmp_path_factory.mktemp("registry") / "r")
     registry.save(row(1, labels=labels))
