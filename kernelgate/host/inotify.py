@@ -149,7 +149,7 @@ class _Watch:
             kind = "delete"
         elif mask & (_MODIFY | _ATTRIB):
             kind = "modify"
-        if not kind or (kind == "modify" and last == (kind, path)):
+        if not kind or (kind == "modify" and (last == (kind, path) or _is_nameless(path))):
             return last
         self._event(kind, path, is_directory=is_directory, source=source)
         # One that was given another name before it could be watched is new, too.
@@ -170,6 +170,12 @@ class _Watch:
                     _libc.inotify_rm_watch(self._fd, watched)
                     del self._directories[watched]
         self._moved.clear()
+
+
+def _is_nameless(path: str) -> bool:
+    """A file without a name (O_TMPFILE) is told of by its number."""
+    name = os.path.basename(path)
+    return name[:1] == "#" and name[1:].isdigit() and not os.path.lexists(path)
 
 
 def watch(port: Port, path: str, *, recursive: bool) -> None:

@@ -15,11 +15,13 @@
           RequestTooLarge
         AuthenticationFailed
         PermissionDenied
+          FilePermissionDenied
         NotFound
-          SessionNotFound, ContextNotFound, ExecutionNotFound, CommandNotFound
+          SessionNotFound, ContextNotFound, ExecutionNotFound, FileNotFound, CommandNotFound
         Conflict
-          SessionClosed
+          SessionClosed, FileConflict
         CapacityExceeded
+        NoSpace
       ServerFault                  kernelgate failed: report it with its request id
         ServerUnavailable, KernelUnavailable
         UnexpectedAnswer
@@ -55,12 +57,16 @@ __all__ = [
     "ExecutionLost",
     "ExecutionNotFound",
     "Fault",
+    "FileConflict",
+    "FileNotFound",
+    "FilePermissionDenied",
     "InvalidRequest",
     "InvalidUse",
     "KernelDied",
     "KernelUnavailable",
     "KernelgateError",
     "LanguageNotInstalled",
+    "NoSpace",
     "NotFound",
     "PermissionDenied",
     "RequestRefused",
@@ -261,10 +267,38 @@ class CommandNotFound(NotFound):
     hint = "see those there are with session.command.list()"
 
 
+class FileNotFound(NotFound):
+    """There is nothing at this path in the session."""
+
+    code = "file_not_found"
+    hint = "see what is there with session.file_system.list_directory()"
+
+
+class FilePermissionDenied(PermissionDenied):
+    """The session's own user may not do that."""
+
+    code = "permission_denied"
+    hint = "use a path in /workspace or /tmp, or change the permissions from inside the session"
+
+
 class Conflict(RequestRefused):
     """The request is right, and does not fit the present state of what it is about."""
 
     code = "conflict"
+
+
+class FileConflict(Conflict):
+    """What is at the path does not fit: it exists, is a directory, is none, is not empty; `code` says which."""
+
+    code = "file_exists"
+    hint = "look at it with session.file_system.get_file_info()"
+
+
+class NoSpace(RequestRefused):
+    """The session's disk is full."""
+
+    code = "no_space"
+    hint = "delete files in the session"
 
 
 class SessionClosed(Conflict):
@@ -388,6 +422,8 @@ _BY_CODE: dict[str, type[KernelgateError]] = {
         KernelUnavailable,
     )
 }
+_BY_CODE |= {cls.code: cls for cls in (FileNotFound, FilePermissionDenied, FileConflict, NoSpace)}
+_BY_CODE |= dict.fromkeys(("not_a_directory", "is_a_directory", "directory_not_empty"), FileConflict)
 _BY_CODE |= {
     "execution_conflict": Conflict,
     "not_waiting_for_input": Conflict,

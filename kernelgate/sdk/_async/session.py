@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from kernelgate.sdk._async.command import AsyncCommands, AsyncEnvironment, AsyncInteractive, AsyncProcesses, AsyncShells
+    from kernelgate.sdk._async.filesystem import AsyncFileSystem
     from kernelgate.sdk._async.notebook import AsyncNotebooks
     from kernelgate.sdk._async.transport import AsyncTransport
     from kernelgate.sdk.events import Event
@@ -113,6 +114,15 @@ class AsyncSession:
 
         context = await self.contexts.create(language)
         return AsyncInteractive(self.contexts, self.code, context.id)
+
+    @property
+    def file_system(self) -> AsyncFileSystem:
+        """The session's files."""
+        from kernelgate.sdk._async.filesystem import AsyncFileSystem  # noqa: PLC0415
+
+        return AsyncFileSystem(self._transport, self._path)
+
+    fs = files = filesystem = file_system
 
     async def refresh(self) -> SessionInfo:
         """Asks the server again."""

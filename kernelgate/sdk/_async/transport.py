@@ -244,6 +244,47 @@ class AsyncTransport:
             # httpx tells the same story thrice in its own words; it stays reachable as __context__.
             raise _http.translate(error, url, request_id) from None
 
+    @asynccontextmanager
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+        content: Any = None,
+    ) -> AsyncGenerator[httpx.Response, None]:
+        """One request with bytes in it, or in its answer, of any size. It is not repeated.
+
+        Raises:
+            KernelgateError: the request was refused, failed, or did not get through.
+        """
+        from kernelgate.sdk import _http  # noqa: PLC0415  (see _http)
+
+        client, url = self._client(), self.endpoint.url
+        request_id, own = self._headers("*/*")
+        try:
+            async with client.stream(
+                method,
+                url + path,
+                content=content,
+                params=_wire.query(query),
+                headers={**own, **(headers or {})},
+                timeout=_http.timeout_option(self._timeout, self._timeout.read_s),
+            ) as response:
+                self._has_answered = True
+                if response.status_code >= 400:
+                    self.decoded(await response.aread(), response)
+                yield response
+        except _http.HTTPX_ERRORS as error:
+            # httpx tells the same story thrice in its own words; it stays reachable as __context__.
+            raise _http.translate(error, url, request_id) from None
+
+    @staticmethod
+    def decoded(answer: bytes, response: httpx.Response) -> Json:
+        """An answer's JSON object. Raises KernelgateError where it is an error."""
+        return _wire.decode(answer, status=response.status_code, request_id=response.headers.get("x-request-id"))
+
     async def follow(
         self,
         path: str,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from kernelgate.sdk._sync.command import Commands, Environment, Interactive, Processes, Shells
+    from kernelgate.sdk._sync.filesystem import FileSystem
     from kernelgate.sdk._sync.notebook import Notebooks
     from kernelgate.sdk._sync.transport import Transport
     from kernelgate.sdk.events import Event
@@ -114,6 +115,15 @@ class Session:
 
         context = self.contexts.create(language)
         return Interactive(self.contexts, self.code, context.id)
+
+    @property
+    def file_system(self) -> FileSystem:
+        """The session's files."""
+        from kernelgate.sdk._sync.filesystem import FileSystem  # noqa: PLC0415
+
+        return FileSystem(self._transport, self._path)
+
+    fs = files = filesystem = file_system
 
     def refresh(self) -> SessionInfo:
         """Asks the server again."""

@@ -29,7 +29,7 @@ METHODS = {
     "Created": "",
     "Executions": "attach cancel events get list send_input start",
     "Notebooks": "export run",
-    "Session": "delete events id interrupt keep_alive labels notebooks refresh session_id update",
+    "Session": "command delete env events file_system files filesystem fs id interrupt keep_alive labels notebooks processes refresh session_id shell start_interactive_session update",
     "Sessions": "create delete get iterate list page",
 }
 

@@ -1,0 +1,225 @@
+# Generated from kernelgate/sdk/_async/filesystem.py by tests/tools/unasync.py: change that one.
+"""Files of a session: `session.file_system`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kernelgate.sdk import _wire, errors
+from kernelgate.sdk._sync._runtime import call
+from kernelgate.sdk.files import FileEdit, FileEvent, FileInfo, FileMatch, FileText, Partial, open_local
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Generator, Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from kernelgate.sdk._sync.transport import Transport
+    from kernelgate.sdk.models import Json
+
+_CHUNK_BYTES = 256 * 1024
+_GLOB = frozenset("*?[{")
+
+
+class FileSystem:
+    """The files of one session. Paths are relative to /workspace.
+
+    What goes wrong is raised: `errors.FileNotFound`, `errors.FileConflict` and so on; `code` says what precisely.
+    """
+
+    def __init__(self, transport: Transport, session_path: str) -> None:
+        self._transport = transport
+        self._path = f"{session_path}/files"
+
+    def _post(self, name: str, body: Json) -> Json:
+        return self._transport.request("POST", f"{self._path}/{name}", body=body, is_safe=False)
+
+    # -- reading --
+
+    def read_file(self, path: str, format: str = "text", *, encoding: str = "utf-8", offset: int = 0, length: int = 0) -> FileText:  # noqa: A002  (the name other SDKs have)
+        """A file's content.
+
+        Args:
+            path: of a file.
+            format: `text`, or `bytes`.
+            encoding: of the text.
+            offset: in bytes, where to begin.
+            length: in bytes, how much to read; 0 for all.
+        """
+        if format == "text" and not offset and not length:
+            query = {"path": path, "encoding": encoding}
+            raw = self._transport.request("GET", f"{self._path}/text", query=query, is_safe=True)
+            return FileText(path=path, content=raw["content"])
+        content = b"".join([piece for piece in self.read_stream(path, offset=offset, length=length)])
+        return FileText(path=path, content=content.decode(encoding) if format == "text" else content)
+
+    def read_stream(self, path: str, *, offset: int = 0, length: int = 0) -> Generator[bytes, None, None]:
+        """A file's bytes, piece by piece, however many there are."""
+        headers = {"range": f"bytes={offset}-{offset + length - 1 if length else ''}"} if offset or length else {}
+        with self._transport.exchange("GET", f"{self._path}/content", query={"path": path}, headers=headers) as response:
+            for piece in response.iter_bytes(_CHUNK_BYTES):
+                if piece:
+                    yield piece
+
+    def read_multiple_files(self, paths: Iterable[str]) -> dict[str, str]:
+        """The texts of several files, by path; those that cannot be read are left out."""
+        body = {"paths": list(paths), "encoding": "utf-8"}
+        raw = self._transport.request("POST", f"{self._path}/read", body=body, is_safe=True)
+        return {one["path"]: one["content"] for one in raw["files"] if one["error"] is None}
+
+    def get_file_info(self, path: str) -> FileInfo:
+        """What a path names."""
+        return FileInfo.from_wire(self._transport.request("GET", f"{self._path}/stat", query={"path": path}, is_safe=True))
+
+    def list_directory(self, path: str = ".", *, depth: int = 1) -> builtins.list[FileInfo]:
+        """What is in a directory, in the order of the names; with `depth` also what is below it."""
+        found: builtins.list[FileInfo] = []
+        token: str | None = None
+        while True:
+            query = {"path": path, "depth": depth, "page_token": token}
+            raw = self._transport.request("GET", self._path, query=query, is_safe=True)
+            found += [FileInfo.from_wire(one) for one in raw["entries"]]
+            token = raw["next_page_token"]
+            if token is None:
+                return found
+
+    def search_files(
+        self,
+        path: str = ".",
+        pattern: str = "*",
+        exclude_patterns: Iterable[str] = (),
+        *,
+        content: str | None = None,
+        regex: bool = False,
+        ignore_case: bool = False,
+        limit: int = 1000,
+    ) -> builtins.list[FileMatch]:
+        """Files below a directory, by name and by what is in them.
+
+        Args:
+            path: where to look.
+            pattern: a glob; one without `*`, `?` or `[` is looked for anywhere in the name.
+            exclude_patterns: globs of what to leave out.
+            content: only files with lines that have this.
+            regex: `content` is a regular expression.
+            ignore_case: of names and content.
+            limit: at most so many.
+        """
+        glob = pattern if _GLOB & set(pattern) else f"*{pattern}*"
+        body: Json = {
+            "path": path,
+            "pattern": glob,
+            "exclude": list(exclude_patterns),
+            "regex": regex,
+            "ignore_case": ignore_case,
+            "limit": limit,
+        }
+        if content is not None:
+            body["content"] = content
+        raw = self._transport.request("POST", f"{self._path}/search", body=body, is_safe=True)
+        return [FileMatch.from_wire(one) for one in raw["matches"]]
+
+    # -- writing --
+
+    def write_file(self, path: str, content: str | bytes, mode: str = "overwrite", *, encoding: str = "utf-8") -> FileInfo:
+        """Writes a file in one step; the directories above it are made.
+
+        Args:
+            path: where.
+            content: text or bytes.
+            mode: `overwrite`, `append`, or `create`, which fails where there is something.
+            encoding: of the text.
+        """
+        data = content.encode(encoding) if isinstance(content, str) else content
+        return self._put(path, data, mode)
+
+    def _put(self, path: str, content: Any, mode: str) -> FileInfo:
+        query = {"path": path, "mode": mode}
+        with self._transport.exchange("PUT", f"{self._path}/content", query=query, content=content) as response:
+            return FileInfo.from_wire(self._transport.decoded(response.read(), response))
+
+    def edit_file(self, path: str, edits: Iterable[Mapping[str, Any]], dry_run: bool = False) -> FileEdit:
+        """Replaces texts in a file, all or none.
+
+        Args:
+            path: of a text file.
+            edits: `{"old_text", "new_text"}` each (or `oldText`, `newText`); an old text must be there just once, but with `"all": True`.
+            dry_run: only tells what would change.
+        """
+        made = [
+            {
+                "old_text": one.get("old_text", one.get("oldText", "")),
+                "new_text": one.get("new_text", one.get("newText", "")),
+                "all": bool(one.get("all", False)),
+            }
+            for one in edits
+        ]
+        return FileEdit.from_wire(self._post("edit", {"path": path, "edits": made, "dry_run": dry_run}))
+
+    def create_directory(self, path: str) -> FileInfo:
+        """Makes a directory, and those above it. One that is there already is no error."""
+        return FileInfo.from_wire(self._post("mkdir", {"path": path}))
+
+    def move_file(self, source: str, destination: str, *, overwrite: bool = False) -> FileInfo:
+        """Gives a file or a directory another name."""
+        return FileInfo.from_wire(self._post("move", {"source": source, "destination": destination, "overwrite": overwrite}))
+
+    def copy(self, source: str, destination: str, *, overwrite: bool = False) -> FileInfo:
+        """Copies a file, or a directory with all that is in it."""
+        return FileInfo.from_wire(self._post("copy", {"source": source, "destination": destination, "overwrite": overwrite}))
+
+    def delete_file(self, path: str, *, recursive: bool = False) -> bool:
+        """Deletes a file, or a directory: an empty one, or with `recursive` any."""
+        raw = self._transport.request("DELETE", self._path, query={"path": path, "recursive": recursive}, is_safe=False)
+        return bool(raw["deleted"])
+
+    # -- this machine's files --
+
+    def upload_file(self, local_path: str | Path, remote_path: str) -> FileInfo:
+        """A file of this machine into the session, of any size."""
+        return self._put(remote_path, self._pieces(local_path), "overwrite")
+
+    def _pieces(self, local_path: str | Path) -> Generator[bytes, None, None]:
+        with open_local(local_path) as file:
+            while piece := file.read(_CHUNK_BYTES):
+                yield piece
+
+    def download_file(self, remote_path: str, local_path: str | Path) -> int:
+        """A file of the session onto this machine, of any size; how many bytes. What is not whole does not get its name."""
+        with Partial(local_path) as partial:
+            for piece in self.read_stream(remote_path):
+                partial.add(piece)
+        return partial.size
+
+    # -- watching --
+
+    def watch(self, path: str = ".", *, recursive: bool = False) -> Generator[FileEvent, None, None]:
+        """What happens in a directory, until the caller leaves. The first event is `watching`: all that happens from then on is told."""
+        query = {"path": path, "recursive": recursive}
+        headers = {"accept": "application/x-ndjson"}
+        with self._transport.exchange("GET", f"{self._path}/watch", query=query, headers=headers) as response:
+            records = _wire.Records()
+            for piece in response.iter_bytes():
+                for raw in records.feed(piece):
+                    if raw.get("type") == "failure":
+                        raise errors.from_wire(raw.get("error") or {})
+                    if "seq" in raw:
+                        yield FileEvent.from_wire(raw)
+
+    def watch_directory(self, path: str, callback: Callable[[FileEvent], Any], *, recursive: bool = False) -> None:
+        """Calls back for each event, until the callback returns False."""
+        for event in self.watch(path, recursive=recursive):
+            if call(callback, event) is False:
+                return
+
+    read = read_file
+    write = write_file
+    list = ls = list_directory
+    delete = remove = rm = delete_file
+    move = rename = move_file
+    edit = edit_file
+    search = search_files
+    info = stat = get_file_info
+    mkdir = create_directory
+    upload = upload_file
+    download = download_file

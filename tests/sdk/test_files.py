@@ -1,0 +1,131 @@
+"""`session.file_system`: the file examples of seed 002, and what a program does with files."""
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from kernelgate.sdk import AsyncClient, errors
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.python]
+
+
+def test_write_a_script_and_read_its_output(live, capsys):
+    session = live
+    script_content = """
+import json
+import sys
+
+data = {
+    'message': 'Hello from uploaded script',
+    'args': sys.argv[1:] if len(sys.argv) > 1 else []
+}
+
+with open('/tmp/output.json', 'w') as f:
+    json.dump(data, f, indent=2)
+
+print(json.dumps(data, indent=2))
+"""
+
+    # Write the script
+    write_result = session.file_system.write_file("/tmp/script.py", script_content)
+    assert write_result.success
+
+    # Run the script with arguments
+    session.code.run("import subprocess; subprocess.run(['python3', '/tmp/script.py', 'arg1', 'arg2'], check=True)").raise_for_error()
+
+    # Read the generated output file
+    output_result = session.file_system.read_file("/tmp/output.json")
+    if output_result.success:
+        print("Output file content:", output_result.content)
+    wanted = '{\n  "message": "Hello from uploaded script",\n  "args": [\n    "arg1",\n    "arg2"\n  ]\n}'
+    assert capsys.readouterr().out == f"Output file content: {wanted}\n"
+
+
+def test_multi_file_project(live):
+    session = live
+    # Create the project directory
+    session.file_system.create_directory("/workspace/myproject")
+
+    main_py = """
+from utils import greet
+
+if __name__ == "__main__":
+    print(greet("AgentBay"))
+"""
+
+    utils_py = """
+def greet(name):
+    return f"Hello, {name}!"
+"""
+
+    # Write source files
+    session.file_system.write_file("/workspace/myproject/main.py", main_py)
+    session.file_system.write_file("/workspace/myproject/utils.py", utils_py)
+
+    # Run the project
+    code = "import subprocess; print(subprocess.run('cd /workspace/myproject && python3 main.py', shell=True, capture_output=True, text=True).stdout)"
+    assert session.code.run(code).result == "Hello, AgentBay!\n\n"
+
+
+def test_every_method(live, tmp_path):
+    files = live.files
+    assert files.write("a/one.txt", "one\n").size == 4
+    assert files.write_file("a/one.txt", b"two\n", "append").size == 8
+    assert files.read("a/one.txt").content == "one\ntwo\n"
+    assert files.read_file("a/one.txt", "bytes").content == b"one\ntwo\n"
+    assert files.read_file("a/one.txt", offset=4, length=3).content == "two"
+    assert files.edit("a/one.txt", [{"oldText": "two", "newText": "2"}], dry_run=True).diff.endswith(" one\n-two\n+2\n")
+    assert files.edit_file("a/one.txt", [{"old_text": "two", "new_text": "2"}]).changed
+    assert files.copy("a/one.txt", "a/copy.txt").name == "copy.txt"
+    assert files.move_file("a/copy.txt", "b/moved.txt").path == "/workspace/b/moved.txt"
+    assert [(one.name, one.is_directory) for one in files.list_directory()] == [("a", True), ("b", True)]
+    assert [one.path for one in files.ls(".", depth=2) if one.is_file] == ["/workspace/a/one.txt", "/workspace/b/moved.txt"]
+    assert [one.name for one in files.search_files(".", "moved")] == ["moved.txt"]
+    assert [one.lines[0]["line"] for one in files.search(content="2", pattern="*.txt", exclude_patterns=["b"])] == [2]
+    assert files.read_multiple_files(["a/one.txt", "none"]) == {"a/one.txt": "one\n2\n"}
+    assert files.get_file_info("b").type == "directory"
+    local = tmp_path / "local"
+    local.write_bytes(os.urandom(3_000_000))
+    assert files.upload_file(local, "up/large").size == 3_000_000
+    assert files.download_file("up/large", tmp_path / "back") == 3_000_000
+    assert (tmp_path / "back").read_bytes() == local.read_bytes()
+    assert files.delete("up", recursive=True) is True
+    with pytest.raises(errors.FileNotFound) as caught:
+        files.download_file("up/large", tmp_path / "none")
+    assert caught.value.code == "file_not_found"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "local"]
+    with pytest.raises(errors.FileConflict) as caught:
+        files.delete_file("a")
+    assert caught.value.code == "directory_not_empty"
+    with pytest.raises(errors.FilePermissionDenied):
+        files.write_file("/etc/passwd", "")
+    assert all(getattr(live, name) is not None for name in ("fs", "filesystem", "file_system"))
+
+
+def test_watching(live):
+    def write_soon():
+        live.fs.write_file("seen.txt", "1")
+
+    seen = []
+
+    def heard(event):
+        if event.type == "watching":
+            threading.Thread(target=write_soon).start()
+        seen.append((event.type, event.path))
+        return event.type != "create"
+
+    live.fs.watch_directory(".", heard)
+    assert seen == [("watching", "/workspace"), ("create", "/workspace/seen.txt")]
+
+
+def test_the_asynchronous_form(server, tmp_path):
+    async def story():
+        async with AsyncClient(server.url, server.token) as client, await client.sessions.create() as session:
+            (tmp_path / "local").write_bytes(b"x" * 1_000_000)
+            await session.files.upload_file(tmp_path / "local", "f")
+            size = await session.files.download_file("f", tmp_path / "back")
+            return size, [one.name for one in await session.files.list()], (await session.files.read_file("f", offset=999_999)).content
+
+    assert asyncio.run(story()) == (1_000_000, ["f"], "x")
