@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kernelgate.api import service
-from kernelgate.api.native import channel, command, context, execution, files, notebook, process, session, shell
+from kernelgate.api.native import channel, command, context, execution, files, notebook, process, session, shell, terminal
 
 _S = r"/v1/sessions/(?P<session_id>[^/]+)"
 _C = _S + r"/contexts/(?P<context>[^/]+)"
@@ -35,6 +35,10 @@ NATIVE: tuple[tuple[str, Any], ...] = (
     (_S + "/shells", shell.ShellsHandler),
     (_S + r"/shells/(?P<shell_id>[^/]+)", shell.ShellHandler),
     (_S + r"/shells/(?P<shell_id>[^/]+)/run", shell.ShellRunHandler),
+    (_S + "/terminals", terminal.TerminalsHandler),
+    (_S + r"/terminals/(?P<terminal_id>[^/]+)", terminal.TerminalHandler),
+    (_S + r"/terminals/(?P<terminal_id>[^/]+)/input", terminal.TerminalInputHandler),
+    (_S + r"/terminals/(?P<terminal_id>[^/]+)/resize", terminal.TerminalResizeHandler),
     (_S + "/processes", process.ProcessesHandler),
     (_S + "/processes/kill", process.ProcessKillHandler),
     (_S + "/processes/(?P<pid>[0-9]{1,10})/stats", process.ProcessStatsHandler),

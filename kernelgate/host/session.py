@@ -37,6 +37,7 @@ from kernelgate.host.processes import Processes
 from kernelgate.host.server import Request, Server
 from kernelgate.host.shell import Shells
 from kernelgate.host.spool import Spool
+from kernelgate.host.terminal import Terminals
 from kernelgate.link.journal import Journal
 from kernelgate.protocol.event import decode
 from kernelgate.protocol.execution import Death, Execution, Limits
@@ -131,9 +132,10 @@ class SessionHost:
         self.commands = Commands(self)
         state = self.spool.state()
         self.env: dict[str, str] = state.get("env", {})
+        self.terminals = Terminals(self)
         self.shells = Shells(self, state.get("shells", {}))
         #: What answers requests, by methods named `op_...`.
-        self._parts: tuple[Any, ...] = (self, self.commands, Processes(self), self.shells)
+        self._parts: tuple[Any, ...] = (self, self.commands, Processes(self), self.shells, self.terminals)
         self.server = Server(self.loop, listener, self.journal, self._handle)
         self.loop.before_wait = self.flush
 
@@ -223,6 +225,7 @@ class SessionHost:
             context.adopt(tag["kernel"], child["pid"], child["fds"][0])
             assert context.kernel is not None
             self.init.watch(child["pid"], context.kernel.exited)
+        self.terminals.recover([child for child in children if "terminal" in child["tag"]])
         self.commands.recover([child for child in children if "command" in child["tag"]])
         for request, was_sent in self.spool.recover():
             execution_id = request["execution_id"]

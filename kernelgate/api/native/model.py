@@ -127,6 +127,32 @@ class KillProcesses(Model):
     grace_s: Grace | None = None
 
 
+Size = Annotated[int, Meta(ge=1, le=2000)]
+
+
+class CreateTerminal(Model):
+    rows: Size = 24
+    cols: Size = 80
+    cwd: Cwd | None = None
+    env: dict[str, str] = {}
+    shell: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")] = "/bin/bash"
+
+
+class TerminalInput(Model):
+    value: str | None = None
+    base64: str | None = None
+
+
+class Resize(Model):
+    rows: Size
+    cols: Size
+
+
+class TerminalMessage(Model):
+    resize: tuple[Size, Size] | None = None
+    signal: SignalName | None = None
+
+
 class SetEnv(Model):
     env: dict[str, str]
 
@@ -153,6 +179,25 @@ class RunInShell(Model):
 # -- answers --
 
 
+class Terminal(msgspec.Struct, kw_only=True):
+    """`attached`: how many are connected to it."""
+
+    id: str
+    shell: str
+    cwd: str
+    rows: int
+    cols: int
+    pid: int | None
+    state: Literal["running", "done"]
+    exit_code: int | None
+    attached: int
+    created_at: str
+
+
+class Terminals(msgspec.Struct, kw_only=True):
+    terminals: list[Terminal]
+
+
 class Environment(msgspec.Struct, kw_only=True):
     env: dict[str, str]
 
@@ -170,7 +215,6 @@ class Shell(msgspec.Struct, kw_only=True):
 
 class Shells(msgspec.Struct, kw_only=True):
     shells: list[Shell]
-
 
 
 class Error(msgspec.Struct, kw_only=True):
