@@ -99,6 +99,13 @@ def build() -> argparse.ArgumentParser:
 
     _run(command("run", "run", "run code and show what it puts out"))
     _repl(command("repl", "repl", "a prompt in a live session"))
+    copied = command("cp", "files", "copy files into a session and out of it")
+    copied.add_argument("source", help="a path here, or SESSION:PATH")
+    copied.add_argument("destination", help="SESSION:PATH, or a path here")
+    listed = command("ls", "files", "list a directory of a session")
+    listed.add_argument("where", metavar="SESSION[:PATH]", help="which session, and where in it (default: /workspace)")
+    listed.add_argument("--depth", type=int, default=1, metavar="N", help="also what is so far below it (default: 1)")
+    listed.add_argument("--json", action="store_true", help="as JSON")
     _sessions(command("sessions", "sessions", "list, make, show and delete sessions"))
     _notebook(command("notebook", "notebook", "run notebooks, and make them of sessions"))
     languages = command("languages", "languages", "which languages there are, and how to get the others")

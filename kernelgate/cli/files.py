@@ -1,0 +1,71 @@
+"""`kernelgate cp` and `kernelgate ls`: files of sessions."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kernelgate.cli import _server
+from kernelgate.cli._parser import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from kernelgate.sdk import Client
+
+
+def main(options: argparse.Namespace) -> int:
+    """Does one of the two."""
+    with _server.client(options) as client:
+        if options.command == "cp":
+            _copy(client, options)
+        else:
+            _list(client, options)
+    return 0
+
+
+def _remote(text: str) -> tuple[str, str] | None:
+    """SESSION:PATH, or None for a path of this machine (which may have a colon behind a slash)."""
+    session_id, colon, path = text.partition(":")
+    return (session_id, path or ".") if colon and session_id and "/" not in session_id else None
+
+
+def _copy(client: Client, options: argparse.Namespace) -> None:
+    source, destination = _remote(options.source), _remote(options.destination)
+    if (source is None) == (destination is None):
+        message = "one of the two must be SESSION:PATH, the other a path here"
+        raise UsageError(message)
+    if source is not None:
+        local = Path(options.destination)
+        target = local / posixpath.basename(source[1].rstrip("/")) if local.is_dir() else local
+        try:
+            client.sessions.get(source[0]).file_system.download_file(source[1], target)
+        except OSError as error:
+            raise UsageError(str(error)) from error
+    if destination is not None:
+        local = Path(options.source)
+        if not local.is_file():
+            message = f"{options.source} is not a file"
+            raise UsageError(message)
+        session_id, path = destination
+        if path.endswith("/") or path == ".":
+            path = posixpath.join(path, local.name)
+        client.sessions.get(session_id).file_system.upload_file(local, path)
+
+
+def _list(client: Client, options: argparse.Namespace) -> None:
+    session_id, path = _remote(options.where) or (options.where, ".")
+    found = client.sessions.get(session_id).file_system.list_directory(path, depth=options.depth)
+    if options.json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return
+    width = max((len(str(one.size)) for one in found), default=0)
+    for one in found:
+        link = f" -> {one.target}" if one.target is not None else "/" if one.is_directory else ""
+        shown = one.name if options.depth == 1 else one.path
+        # A name may have line feeds and control characters, which are the session's and not for this terminal.
+        safe = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown + link)
+        print(f"{one.mode}  {one.size:>{width}}  {one.modified_at[:19].replace('T', ' ')}  {safe}")
