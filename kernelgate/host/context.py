@@ -278,11 +278,19 @@ class Context:
         else:
             self._emit(job, emits)
             if channel == "shell" and job.execution.replied_at is not None:
-                job.timers.append(self.host.loop.call_at(job.execution.wake_at() or now, lambda: self._wake(job)))
+                self._wait_for_idle(job)
+
+    def _wait_for_idle(self, job: Job) -> None:
+        if (at := job.execution.wake_at()) is not None:
+            job.timers.append(self.host.loop.call_at(at, lambda: self._wake(job)))
 
     def _wake(self, job: Job) -> None:
-        if self.current is job and (emits := job.execution.wake(time.monotonic())):
+        if self.current is not job:
+            return
+        if emits := job.execution.wake(time.monotonic()):
             self._finished(job, emits)
+        else:
+            self._wait_for_idle(job)
 
     def _finished(self, job: Job, emits: list[Emit]) -> None:
         if job.execution.execution_count is not None:

@@ -75,6 +75,7 @@ class Execution:
     display_ids: set[str] = field(default_factory=set)
     _reply: dict[str, Any] = field(default_factory=dict)
     _started: bool = False
+    _heard_at: float = 0.0
     _error_seen: bool = False
     _text_bytes: int = 0
     _result_bytes: int = 0
@@ -88,6 +89,8 @@ class Execution:
 
     def message(self, channel: str, message: Message, now: float) -> list[Emit]:
         """What a message that names this execution as its parent means. After the end, outputs come out marked late."""
+        if channel == "iopub":
+            self._heard_at = now
         emits = self._iopub(message) if channel == "iopub" else self._other(channel, message, now)
         if self.done:
             return [(kind, {**fields, "late": True}) for kind, fields in emits if kind in ("stdout", "stderr", "result", "update", "clear")]
@@ -233,8 +236,8 @@ class Execution:
         )
 
     def wake_at(self) -> float | None:
-        """When to call `wake`, if nothing else happens: the end of the wait for idle."""
-        return None if self.done or self.replied_at is None else self.replied_at + IDLE_GRACE_S
+        """When to call `wake`: the end of the wait for idle. Every message that comes meanwhile puts it off: of a host that is behind, idle is still ahead."""
+        return None if self.done or self.replied_at is None else max(self.replied_at, self._heard_at) + IDLE_GRACE_S
 
     def wake(self, now: float) -> list[Emit]:
         at = self.wake_at()
