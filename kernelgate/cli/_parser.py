@@ -106,6 +106,8 @@ def build() -> argparse.ArgumentParser:
     listed.add_argument("where", metavar="SESSION[:PATH]", help="which session, and where in it (default: /workspace)")
     listed.add_argument("--depth", type=int, default=1, metavar="N", help="also what is so far below it (default: 1)")
     listed.add_argument("--json", action="store_true", help="as JSON")
+    _exec(command("exec", "command", "run a program in a session"))
+    _prompt(command("shell", "command", "a shell in a session"))
     _sessions(command("sessions", "sessions", "list, make, show and delete sessions"))
     _notebook(command("notebook", "notebook", "run notebooks, and make them of sessions"))
     languages = command("languages", "languages", "which languages there are, and how to get the others")
@@ -136,6 +138,23 @@ def _run(made: argparse.ArgumentParser) -> None:
 
 def _repl(made: argparse.ArgumentParser) -> None:
     _shared(made)
+
+
+def _where(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--session", metavar="ID", help="an existing session, which is kept")
+    made.add_argument("--env", action="append", type=_pair, default=[], metavar="K=V", help="environment variable; may be repeated")
+
+
+def _exec(made: argparse.ArgumentParser) -> None:
+    made.epilog = "its exit code is the program's; 2 wrong usage, 3 kernelgate failed, 124 out of time, 130 interrupted"
+    _where(made)
+    made.add_argument("--cwd", metavar="DIR", help="where (default: /workspace)")
+    made.add_argument("--timeout", type=_seconds, default=None, metavar="S", help="end it after so many seconds (default: none)")
+    made.add_argument("words", nargs="*", metavar="COMMAND", help="one word for the shell, or a program and its arguments (behind --)")
+
+
+def _prompt(made: argparse.ArgumentParser) -> None:
+    _where(made)
 
 
 def _sessions(made: argparse.ArgumentParser) -> None:
