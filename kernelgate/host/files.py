@@ -30,7 +30,7 @@ MAX_WORKERS = 32
 MAX_LONG = 24
 _LONG = frozenset({"watch", "read", "write", "pack", "unpack"})
 #: What may be asked again when its worker died before it answered.
-_REPEATABLE = frozenset({"stat", "list", "read", "text", "read_many", "search", "changed", "pack"})
+_REPEATABLE = frozenset({"stat", "list", "read", "text", "read_many", "search", "pack"})
 _MAX_WAITING = 256
 _KEEP_IDLE = 2
 _IDLE_S = 30.0

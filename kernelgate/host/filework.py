@@ -545,7 +545,7 @@ def glob_to_regex(pattern: str) -> str:
             out.append("[^/]")
         elif char == "[" and (end := pattern.find("]", at + 2)) > 0:
             inner = pattern[at + 1 : end].replace("\\", "\\\\")
-            out.append("[" + ("^" + inner[1:] if inner[0] == "!" else "\\" + inner if inner[0] == "^" else inner) + "]")
+            out.append("[" + ("^/" + inner[1:] if inner[0] == "!" else "\\" + inner if inner[0] == "^" else inner) + "]")
             at = end
         elif char == "{" and "}" in pattern[at:]:
             out.append("(?:")
@@ -651,29 +651,6 @@ def _grep(path: str, content: re.Pattern[str], most: int) -> list[dict[str, Any]
             if len(found) >= most:
                 break
     return found
-
-
-def changed(port: Port, request: dict[str, Any]) -> None:
-    """Files below a directory that were made or changed since a moment, with their content as far as `max_bytes` go."""
-    top, left = path_of(request), request["max_bytes"]
-    wanted = _matcher(request["patterns"], ignore_case=False)
-    found: list[dict[str, Any]] = []
-    truncated = False
-    for path, facts, relative in _candidates(top, "", lambda _: False):
-        if not stat.S_ISREG(facts.st_mode) or facts.st_ctime_ns < request["since_ns"] or not wanted(relative):
-            continue
-        if len(found) == request["limit"]:
-            truncated = True
-            break
-        entry: dict[str, Any] = {"path": shown(relative), "size": facts.st_size, "content": None, "encoding": None}
-        try:
-            data, _ = whole(path, left)
-            left -= len(data)
-            entry |= in_json(data)
-        except (OSError, Failed):
-            truncated = True
-        found.append(entry)
-    _send_json(port, {"files": found, "truncated": truncated})
 
 
 # -- archives --
@@ -802,5 +779,5 @@ def watch(port: Port, request: dict[str, Any]) -> None:
 
 OPERATIONS: dict[str, Operation] = {
     "stat": stat_, "list": list_, "read": read, "text": text, "read_many": read_many, "write": write, "mkdir": mkdir, "delete": delete, "move": move, "copy": copy,
-    "edit": edit, "search": search, "changed": changed, "pack": pack, "unpack": unpack, "watch": watch,
+    "edit": edit, "search": search, "pack": pack, "unpack": unpack, "watch": watch,
 }  # fmt: skip
