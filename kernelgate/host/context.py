@@ -334,7 +334,7 @@ class Context:
 
     def _stop(self, job: Job, why: str) -> None:
         """Interrupts; if the kernel does not stop within the grace, restarts that kernel alone."""
-        if self.current is not job or job.execution.done or self.kernel is None:
+        if self.current is not job or not job.execution.stoppable or self.kernel is None:
             return
         if job.execution.stop is not None:
             self.kernel.interrupt()
@@ -346,11 +346,11 @@ class Context:
         job.timers.append(self.host.loop.call_at(now + INTERRUPT_GRACE_S, lambda: self._escalate(job, why)))
 
     def _again(self, job: Job) -> None:
-        if self.current is job and not job.execution.done and self.kernel is not None:
+        if self.current is job and job.execution.stoppable and self.kernel is not None:
             self.kernel.interrupt()
 
     def _escalate(self, job: Job, why: str) -> None:
-        if self.current is not job or job.execution.done or self.kernel is None:
+        if self.current is not job or not job.execution.stoppable or self.kernel is None:
             return
         job.execution.restarted = True
         reason = {"timeout": "it ran out of time", "interrupted": "it was interrupted", "cancelled": "it was cancelled"}[why]

@@ -235,6 +235,11 @@ class Execution:
             isinstance(one, dict) and one.get("source") == "ask_exit" and not one.get("keepkernel") for one in payload
         )
 
+    @property
+    def stoppable(self) -> bool:
+        """Whether there is anything to interrupt: once the kernel has replied, only outputs are still on their way."""
+        return not self.done and self.replied_at is None
+
     def wake_at(self) -> float | None:
         """When to call `wake`: the end of the wait for idle. Every message that comes meanwhile puts it off: of a host that is behind, idle is still ahead."""
         return None if self.done or self.replied_at is None else max(self.replied_at, self._heard_at) + IDLE_GRACE_S

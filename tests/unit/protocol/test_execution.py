@@ -90,6 +90,18 @@ def test_outputs_that_are_still_coming_are_waited_for():
     assert execution.wake_at() == 11.0 + IDLE_GRACE_S
 
 
+def test_what_has_replied_cannot_be_stopped_any_more():
+    execution = sent()
+    assert execution.stoppable
+    play(execution, BUSY, out("a"), IDLE)
+    assert execution.stoppable
+    execution = sent()
+    play(execution, REPLY, out("on its way"))
+    assert not execution.stoppable
+    play(execution, IDLE)
+    assert not execution.stoppable
+
+
 def test_an_error_message_and_an_error_reply_are_one_error():
     error = {"ename": "E", "evalue": "\x1b[1mv\x1b[0m", "traceback": ["\x1b[31ma\x1b[0m", "b"]}
     failed = ("shell", message("execute_reply", status="error", **error))
