@@ -107,8 +107,18 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Of a whole session."""
     processes: int | None = 512
     """Processes and threads of a whole session."""
+    cpu: float | None = None
+    """Cores' worth of processor time a session may use, 0.5 is half of one; none: as much as there is."""
     tmp_bytes: int = 1024 * MiB
-    """Size of a session's /tmp."""
+    """Size of a session's /tmp, which is memory."""
+    tmp_inodes: int = 200_000
+    """Files and directories in a session's /tmp."""
+    shm_bytes: int = 256 * MiB
+    """Size of a session's /dev/shm, and of its System V shared memory."""
+    open_files: int = 8192
+    """Files that each process of a session may have open; 512 at the least."""
+    file_bytes: int | None = 8192 * MiB
+    """The largest file that a session may write."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -221,6 +231,8 @@ def _checked(settings: Settings) -> Settings:
         raise ConfigError(f'sandbox.kind is {settings.sandbox.kind!r}; it can be "namespaces" or "none"')
     if not 0 <= settings.server.port <= 65535:
         raise ConfigError(f"server.port is {settings.server.port}; it can be 0 to 65535")
+    if settings.sandbox.open_files < 512:
+        raise ConfigError(f"sandbox.open_files is {settings.sandbox.open_files}; kernels need 512 at the least")
     for key in keys():
         value: Any = settings
         for name in key.split("."):

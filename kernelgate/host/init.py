@@ -29,6 +29,9 @@ from kernelgate.host import channel, session
 
 #: A host that dies again and again is a bug that a new one does not cure; the session then ends with that reason.
 MAX_HOST_STARTS = 20
+#: The room a kernel needs: Java's has some thirty threads.
+_KERNEL_PROCESSES = 48
+_SWEEPS = 100
 
 
 @dataclass
@@ -56,6 +59,8 @@ class Init:
         become_user: Callable[[], None],
         oom_fd: int | None,
         oom_key: bytes,
+        processes: tuple[int, int, int] | None = None,
+        code_uid: int | None = None,
     ) -> None:
         self._config, self._listener = config, listener
         self._become_host, self._become_user = become_host, become_user
@@ -65,6 +70,9 @@ class Init:
         self._host_starts = 0
         self._oom_fd, self._oom_key = oom_fd, oom_key
         self._oom_kills = self._count_oom()
+        self._processes, self._code_uid = processes, code_uid
+        self._refused = b""
+        self._is_crowded()
 
     def run(self) -> NoReturn:
         """Serves until the host asks for the end, or SIGTERM."""
@@ -148,6 +156,8 @@ class Init:
         """Starts a process. The host gets the other ends of its descriptors, as `stdio` says (see `_stdio`)."""
         ours: list[int] = []
         theirs: dict[int, int] = {}
+        if not message.get("keep") and self._is_crowded():
+            self._sweep()
         try:
             _stdio(message.get("stdio", "log"), message.get("size"), ours, theirs)
             pid = os.fork()
@@ -288,6 +298,44 @@ class Init:
             "written_bytes": used.ru_oublock * 512,
         }
 
+    # -- a session full of processes --
+
+    def _is_crowded(self) -> bool:
+        """Whether there is hardly room for a kernel and its threads, or was none for some process since this was asked last."""
+        if self._processes is None:
+            return False
+        current, limit, refused = (os.pread(fd, 64, 0).strip() for fd in self._processes)
+        before, self._refused = self._refused, refused
+        if before not in (b"", refused):
+            return True
+        return limit != b"max" and int(current) > int(limit) - min(_KERNEL_PROCESSES, int(limit) // 2)
+
+    def _sweep(self) -> None:
+        """Kills what belongs to no kernel or command that lives: a fork bomb that outlived its kernel would keep the session from ever having another.
+
+        Where that does not make room the bomb is a living kernel's: then all go but kernels, commands, and the processes they have started themselves.
+        """
+        kept = {pid for pid, child in self._children.items() if child.keep or child.ended is None}
+        self._kill_all(lambda stat: int(stat[3]) not in kept)
+        time.sleep(0.05)
+        if self._is_crowded():
+            self._kill_all(lambda stat: int(stat[1]) not in kept)
+
+    def _kill_all(self, stray: Callable[[list[bytes]], bool]) -> None:
+        """A bomb forks on while it is killed: each pass stops what it finds before it kills, and there are passes until one finds nothing."""
+        for _ in range(_SWEEPS):
+            strays = [pid for pid, stat in _processes_of(self._code_uid) if pid not in self._children and stray(stat)]
+            if not strays:
+                return
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in strays:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, number)
+            time.sleep(0.005)
+            for pid in strays:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)  # orphans are init's; a zombie counts as a process
+
     # -- out of memory --
 
     def _count_oom(self) -> int:
@@ -358,6 +406,18 @@ def _close_all(child: Child) -> None:
     for fd in child.fds:
         if fd >= 0:
             os.close(fd)
+
+
+def _processes_of(uid: int | None) -> list[tuple[int, list[bytes]]]:
+    """Processes of a user that have not ended, with the fields of their /proc/PID/stat from the state on: state, parent, group, session."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+                stat = file.read().rpartition(b")")[2].split()
+                if os.fstat(file.fileno()).st_uid == uid and stat[0] not in (b"Z", b"X"):
+                    found.append((int(name), stat))
+    return found
 
 
 def _highest_fd() -> int:

@@ -101,6 +101,9 @@ class Template:
         )
         # hidepid: the session's code sees its own processes, not init and the host.
         sc.mount("proc", f"{root}/proc", "proc", plain | sc.MS_NOEXEC, "hidepid=2")
+        # System V shared memory outlives the processes that filled it, so the memory limit alone would leave a session full for good.
+        with contextlib.suppress(OSError):
+            Path(root, "proc/sys/kernel/shmall").write_text(str(limits.shm_bytes // resource.getpagesize()))
         if memory_group is not None:
             sc.bind(str(memory_group[0]), root + memory_group[1], _RO | sc.MS_NOEXEC)
         self._own_files(place)
@@ -153,6 +156,8 @@ def become_user(place: Place, policy: Policy) -> None:
     files = min(policy.limits.open_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if policy.limits.file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (policy.limits.file_bytes, policy.limits.file_bytes))
     # When memory is short, code goes first; init and host are the last.
     Path("/proc/self/oom_score_adj").write_text("900")
     sc.become(place.code_uid, place.code_uid)

@@ -11,6 +11,8 @@ from pathlib import Path
 from kernelgate.sandbox.policy import Limits
 
 _ROOT = Path("/sys/fs/cgroup")
+#: In which a share of CPU time is counted; the kernel's own default.
+_CPU_PERIOD_US = 100_000
 
 
 @dataclass(frozen=True)
@@ -33,22 +35,33 @@ class Cgroups:
                     return cls(2, (_ROOT / name,))
             return cls(0, ())
         found = tuple(
-            _ROOT / kind / name for kind in ("memory", "pids") if (_ROOT / kind / "cgroup.procs").exists() and _make(_ROOT / kind / name)
+            _ROOT / kind / name
+            for kind in ("memory", "pids", "cpu")
+            if (_ROOT / kind / "cgroup.procs").exists() and _make(_ROOT / kind / name)
         )
         return cls(1 if found else 0, found)
 
     def create(self, session_id: str, limits: Limits) -> None:
         """The session's groups, with their limits. Raises OSError."""
         for parent in self.hierarchies:
+            (parent / session_id).mkdir(exist_ok=True)
+        self.limit(session_id, limits)
+
+    def limit(self, session_id: str, limits: Limits) -> None:
+        """Gives the session's groups these limits, now and for what runs in them. Raises OSError: below what is in use, say."""
+        share = None if limits.cpu is None else max(1000, round(limits.cpu * _CPU_PERIOD_US))
+        for parent in self.hierarchies:
             group = parent / session_id
-            group.mkdir(exist_ok=True)
+            kind = "all" if self.version == 2 else parent.parent.name
             if self.version == 2:
                 _write(group / "memory.max", limits.memory_bytes)
                 _write(group / "memory.swap.max", 0 if limits.memory_bytes is not None else None)
-                _write(group / "pids.max", limits.processes)
-            elif parent.parent.name == "memory":
+                _write(group / "cpu.max", None if share is None else f"{share} {_CPU_PERIOD_US}")
+            elif kind == "memory":
                 _write(group / "memory.limit_in_bytes", -1 if limits.memory_bytes is None else limits.memory_bytes)
-            else:
+            elif kind == "cpu":
+                _write(group / "cpu.cfs_quota_us", -1 if share is None else share)
+            if kind in ("all", "pids"):
                 _write(group / "pids.max", limits.processes)
 
     def join(self, session_id: str) -> None:
@@ -63,6 +76,14 @@ class Cgroups:
             with contextlib.suppress(FileNotFoundError):
                 return os.open(parent / session_id / name, os.O_RDONLY | os.O_CLOEXEC), b"oom_kill"
         return None, b""
+
+    def open_processes(self, session_id: str) -> tuple[int, int, int] | None:
+        """Descriptors whose texts are how many processes and threads the session has, how many it may have, and how often one was refused."""
+        for parent in self.hierarchies:
+            with contextlib.suppress(FileNotFoundError):
+                group, flags = parent / session_id, os.O_RDONLY | os.O_CLOEXEC
+                return os.open(group / "pids.current", flags), os.open(group / "pids.max", flags), os.open(group / "pids.events", flags)
+        return None
 
     def memory_group(self, session_id: str) -> tuple[Path, str] | None:
         """The group that limits the session's memory, and the path under which programs expect to find it."""
@@ -120,6 +141,6 @@ def _make(path: Path) -> bool:
     return True
 
 
-def _write(path: Path, value: int | None) -> None:
+def _write(path: Path, value: int | str | None) -> None:
     with contextlib.suppress(FileNotFoundError):
         path.write_text("max" if value is None else str(value))

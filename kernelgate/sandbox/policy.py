@@ -42,7 +42,9 @@ class Limits:
 
     memory_bytes: int | None = 4 * GiB
     processes: int | None = 512
+    cpu: float | None = None
     open_files: int = 8192
+    file_bytes: int | None = 8 * GiB
     tmp_bytes: int = 1 * GiB
     shm_bytes: int = 256 * MiB
     tmp_inodes: int = 200_000

@@ -20,11 +20,11 @@ import importlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,8 +35,11 @@ from kernelgate.host.init import Init
 from kernelgate.sandbox import build, seccomp, syscalls
 from kernelgate.sandbox.cgroup import Cgroups
 from kernelgate.sandbox.policy import Policy
+from kernelgate.sandbox.removal import remove_tree
 
 _MAX_REQUEST = 1024 * 1024
+#: What the removal of files may still take when the zygote is asked to end; then it goes on alone.
+_REMOVE_WITHIN_S = 10.0
 
 
 class Zygote:
@@ -48,6 +51,7 @@ class Zygote:
         self._policy = Policy.from_json(config["policy"])
         self._sessions: dict[int, str] = {}
         self._clients: dict[int, socket.socket] = {}
+        self._removing: set[int] = set()
         self._kernels = self._preload()
         self._cgroups = Cgroups(0, ())
         self._template: build.Template | None = None
@@ -101,6 +105,8 @@ class Zygote:
         os.write(announce, b'{"ready": true}\n')
         os.close(announce)
         self._reap()
+        if (self._data / "trash").exists():
+            self._empty(self._data / "trash")  # what a zygote that was killed left
         while True:
             poll = select.poll()
             for fd in (wake_read, listener.fileno(), *self._clients):
@@ -158,6 +164,10 @@ class Zygote:
                 raise OSError(f"unknown operation {other!r}")
 
     def _exit(self) -> NoReturn:
+        until = time.monotonic() + _REMOVE_WITHIN_S
+        while self._removing and time.monotonic() < until:
+            self._reap()
+            time.sleep(0.01)
         self._cgroups.remove_all()
         with contextlib.suppress(OSError):
             (self._data / "zygote.sock").unlink()
@@ -231,14 +241,8 @@ class Zygote:
         }  # fmt: skip
 
     def _become_init(self, place: build.Place, config: dict[str, Any], listener: socket.socket, ready: int) -> None:
-        signal.set_wakeup_fd(-1)
+        self._let_go()
         os.setsid()
-        # The lock above all: a session that kept it would keep the next zygote from starting.
-        for fd in (*self._wake, self._lock):
-            os.close(fd)
-        self._listener.close()
-        for client in self._clients.values():
-            client.close()
         if self._policy.isolated:
             assert self._template is not None
             # Needs CAP_SYS_RESOURCE, which a container's root may lack; the session's code is raised instead in any case (see build.become_user).
@@ -246,6 +250,7 @@ class Zygote:
                 Path("/proc/self/oom_score_adj").write_text("-900")
             self._cgroups.join(place.session_id)
             oom_fd, oom_key = self._cgroups.open_oom_events(place.session_id)
+            processes = self._cgroups.open_processes(place.session_id)
             os.close(self._own_pidns)
             self._template.enter(place, self._filter, self._cgroups.memory_group(place.session_id))
             init = Init(
@@ -255,6 +260,8 @@ class Zygote:
                 become_user=lambda: build.become_user(place, self._policy),
                 oom_fd=oom_fd,
                 oom_key=oom_key,
+                processes=processes,
+                code_uid=place.code_uid,
             )
         else:
             syscalls.become_subreaper()
@@ -282,10 +289,45 @@ class Zygote:
         self._cgroups.kill(place.session_id)
         self._cgroups.remove(place.session_id)
         for leftover in (place.directory / "tmp", place.directory / "spool", _open_kernels_dir(place.session_id)):
-            shutil.rmtree(leftover, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                remove_tree(leftover)
         (place.directory / "link.sock").unlink(missing_ok=True)
         if remove:
-            shutil.rmtree(place.directory, ignore_errors=True)
+            self._discard(place.directory)
+
+    def _discard(self, directory: Path) -> None:
+        """Takes a directory away at once; a child removes what is in it, since a session may have left millions of files and others wait for this process."""
+        trash = self._data / "trash"
+        trash.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            directory.rename(trash / f"{directory.name}-{time.monotonic_ns()}")
+        self._empty(trash)
+
+    def _empty(self, trash: Path) -> None:
+        pid = os.fork()
+        if pid:
+            self._removing.add(pid)
+            return
+        try:
+            self._let_go()
+            os.nice(10)
+            for directory in trash.iterdir():
+                # Another child may be at the same one; what both leave is found by the next.
+                with contextlib.suppress(OSError):
+                    remove_tree(directory)
+        finally:
+            os._exit(0)
+
+    def _let_go(self) -> None:
+        """In a forked child: of what is the zygote's own. The lock above all: who kept it would keep the next zygote from starting."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        for fd in (*self._wake, self._lock):
+            os.close(fd)
+        self._listener.close()
+        for client in self._clients.values():
+            client.close()
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -293,6 +335,7 @@ class Zygote:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
+                self._removing.discard(pid)
                 session_id = self._sessions.pop(pid, None)
                 if session_id is not None:
                     for client in list(self._clients.values()):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -66,7 +67,7 @@ class Node:
         block = zlib.crc32(data.encode()) % _DIRECTORIES
         return Policy(
             isolated=self.isolated,
-            limits=Limits(memory_bytes=sandbox.memory_bytes, processes=sandbox.processes, tmp_bytes=sandbox.tmp_bytes),
+            limits=Limits(**{field.name: getattr(sandbox, field.name) for field in dataclasses.fields(Limits)}),
             read_only_paths=tuple(dict.fromkeys(path for path in paths if not path.startswith("/usr/") and path != "/usr")),
             first_uid=_FIRST_UID + block * _UIDS_PER_DIRECTORY,
             cgroup=f"kernelgate-{hashlib.sha256(data.encode()).hexdigest()[:8]}",
