@@ -12,23 +12,24 @@ Needs the rights to make sandboxes; starts a server of its own and leaves nothin
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
 import signal
 import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.manager import KernelManager
 
 from benchmarks.core import MiB, descendants, measure, pss
 from kernelgate import languages
@@ -36,19 +37,19 @@ from tests.support.server import Api, Server
 from tests.support.stream import stream, until
 
 MEASURES = {"start": "ms", "first cell": "ms", "both": "ms", "round trip": "ms", "memory": "MiB PSS"}
+#: Round trips in one go; then it is the other's turn, so that what the machine is doing besides does the same to both.
+BURST = 20
 
 
-def kernels_below(init: int) -> set[int]:
-    """The processes of a session that are not its host's: of its two users, the host has the odd one."""
-    found = set()
-    for pid in descendants(init):
-        with contextlib.suppress(OSError):  # one that has ended meanwhile
-            if Path(f"/proc/{pid}").stat().st_uid % 2 == 0:
-                found.add(pid)
-    return found
+def below(pid: int) -> list[int]:
+    """The processes below one, while they come and go."""
+    while Path(f"/proc/{pid}").exists():
+        with contextlib.suppress(OSError):
+            return descendants(pid)
+    return []
 
 
-def memory_of(pids: set[int]) -> float:
+def memory_of(pids: Iterable[int]) -> float:
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError, ValueError):
@@ -56,41 +57,118 @@ def memory_of(pids: set[int]) -> float:
     return total / MiB
 
 
-def kernelgate(api: Api, data_dir: Path, language: languages.Language, rounds: int) -> dict[str, float]:
-    session = api.create()
-    with contextlib.closing(sqlite3.connect(data_dir / "registry.sqlite")) as registry:
-        ((init,),) = registry.execute("SELECT pid FROM sessions WHERE id = ?", (session,))
-    api.run(session, "1")
-    starts, firsts, trips, memory = [], [], [], 0.0
+class Ours:
+    """A context of a session: a kernel of kernelgate's."""
+
+    title = "kernelgate"
+
+    def __init__(self, api: Api, data_dir: Path, language: languages.Language) -> None:
+        self._api, self._language = api, language
+        self._session = api.create()
+        with contextlib.closing(sqlite3.connect(data_dir / "registry.sqlite")) as registry:
+            ((self._init,),) = registry.execute("SELECT pid FROM sessions WHERE id = ?", (self._session,))
+        api.run(self._session, "1")
+        self._before: set[int] = set()
+        self._context = ""
+
+    def _kernels(self) -> set[int]:
+        """The processes of the session that are not its host's: of its two users, the host has the odd one."""
+        found = set()
+        for pid in below(self._init):
+            with contextlib.suppress(OSError):  # one that has ended meanwhile
+                if Path(f"/proc/{pid}").stat().st_uid % 2 == 0:
+                    found.add(pid)
+        return found
+
+    def start(self) -> float:
+        self._before = self._kernels()
+        path = f"/v1/sessions/{self._session}"
+        self._context = self._api.call("POST", f"{path}/contexts", 201, json={"language": self._language.name})["id"]
+        with stream(self._api, "GET", f"{path}/events") as events:
+            starting = until(events, "kernel", event="starting", context_id=self._context)[-1]["time"]
+            ready: float = until(events, "kernel", event="ready", context_id=self._context)[-1]["time"]
+        return 1000 * (ready - starting)
+
+    def execute(self) -> None:
+        result = self._api.run(self._session, self._language.probe_code, context=self._context)
+        assert result["status"] == "ok", result["error"]
+
+    def memory(self) -> float:
+        return memory_of(self._kernels() - self._before)
+
+    def stop(self) -> None:
+        self._api.call("DELETE", f"/v1/sessions/{self._session}/contexts/{self._context}", 204)
+        self._api.until(lambda: self._kernels() <= self._before)
+
+    def close(self) -> None:
+        self._api.delete(self._session)
+
+
+class Stock:
+    """A kernel started and called by jupyter_client."""
+
+    def __init__(self, directory: Path, title: str, spec: dict[str, Any], code: str) -> None:
+        self.title, self._code = title, code
+        folder = directory / spec["language"].lower()
+        folder.mkdir(parents=True)
+        (folder / "kernel.json").write_text(json.dumps(spec))
+        self._name = folder.name
+        self._specs = KernelSpecManager(kernel_dirs=[str(directory)], ensure_native_kernel=False)
+
+    def start(self) -> float:
+        begun = time.perf_counter()
+        self._manager = KernelManager(kernel_name=self._name, kernel_spec_manager=self._specs)
+        self._manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._client = self._manager.blocking_client()
+        self._client.start_channels()
+        provisioner: Any = self._manager.provisioner
+        self._pid: int = provisioner.process.pid
+        try:
+            self._client.wait_for_ready(timeout=60)
+        except RuntimeError:
+            self.stop()
+            raise
+        return 1000 * (time.perf_counter() - begun)
+
+    def execute(self) -> None:
+        reply = self._client.execute_interactive(self._code, output_hook=lambda _: None, timeout=60)
+        assert reply["content"]["status"] == "ok", reply["content"]
+
+    def memory(self) -> float:
+        return memory_of([self._pid, *below(self._pid)])
+
+    def stop(self) -> None:
+        left = below(self._pid)
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+        # Some leave the process that runs the code behind.
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        pass
+
+
+def compare(kernels: list[Ours | Stock], rounds: int) -> list[dict[str, float]]:
+    """Each measure of each, turn by turn."""
+    times: list[dict[str, list[float]]] = [{name: [] for name in MEASURES} for _ in kernels]
     for number in range(rounds + 1):
-        before = kernels_below(init)
-        context = api.call("POST", f"/v1/sessions/{session}/contexts", 201, json={"language": language.name})["id"]
-        with stream(api, "GET", f"/v1/sessions/{session}/events") as events:
-            starting = until(events, "kernel", event="starting", context_id=context)[-1]["time"]
-            start = 1000 * (until(events, "kernel", event="ready", context_id=context)[-1]["time"] - starting)
-        first = measure(lambda context=context: run(api, session, context, language), 1)
-        if number:  # the first one has filled the machine's caches
-            starts.append(start)
-            firsts += first
-        if number == rounds:
-            measure(lambda context=context: run(api, session, context, language), 10)
-            trips = measure(lambda context=context: run(api, session, context, language), 20 * rounds)
-            memory = memory_of(kernels_below(init) - before)
-        api.call("DELETE", f"/v1/sessions/{session}/contexts/{context}", 204)
-        api.until(lambda before=before: kernels_below(init) <= before)
-    api.delete(session)
-    return {
-        "start": statistics.median(starts),
-        "first cell": statistics.median(firsts),
-        "both": statistics.median(map(sum, zip(starts, firsts, strict=True))),
-        "round trip": statistics.median(trips),
-        "memory": memory,
-    }
-
-
-def run(api: Api, session: str, context: str, language: languages.Language) -> None:
-    result = api.run(session, language.probe_code, context=context)
-    assert result["status"] == "ok", result["error"]
+        for kernel, found in zip(kernels, times, strict=True):
+            start, (first,) = kernel.start(), measure(kernel.execute, 1)
+            if number:  # the first one has filled the machine's caches
+                found["start"].append(start)
+                found["first cell"].append(first)
+                found["both"].append(start + first)
+            if number < rounds:
+                kernel.stop()
+    for _ in range(rounds + 1):
+        for kernel, found in zip(kernels, times, strict=True):
+            found["round trip"] += measure(kernel.execute, BURST)
+    for kernel, found in zip(kernels, times, strict=True):
+        found["memory"].append(kernel.memory())
+        kernel.stop()
+    return [{name: statistics.median(values) for name, values in found.items()} for found in times]
 
 
 def stock_specs(known: dict[str, languages.Language], beside: Path | None) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -108,64 +186,6 @@ def stock_specs(known: dict[str, languages.Language], beside: Path | None) -> di
         spec = json.loads((folder / "kernel.json").read_text())
         found[folder.name] = (spec["display_name"], spec)
     return found
-
-
-async def stock(spec: dict[str, Any], code: str, rounds: int) -> dict[str, float]:
-    starts, firsts, trips, memory = [], [], [], 0.0
-    with tempfile.TemporaryDirectory() as directory:
-        folder = Path(directory) / "stock"
-        folder.mkdir()
-        (folder / "kernel.json").write_text(json.dumps(spec))
-        specs = KernelSpecManager(kernel_dirs=[directory], ensure_native_kernel=False)
-        for number in range(rounds + 1):
-            begun = time.perf_counter()
-            manager = AsyncKernelManager(kernel_name="stock", kernel_spec_manager=specs)
-            await manager.start_kernel(stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
-            client = manager.client()
-            client.start_channels()
-            provisioner: Any = manager.provisioner
-            pid = provisioner.process.pid
-            try:
-                await client.wait_for_ready(timeout=20)
-                start = 1000 * (time.perf_counter() - begun)
-                first = await execute(client, code)
-                if number:
-                    starts.append(start)
-                    firsts.append(first)
-                if number == rounds:
-                    for _ in range(10):
-                        await execute(client, code)
-                    trips = [await execute(client, code) for _ in range(20 * rounds)]
-                    memory = memory_of({pid, *descendants(pid)})
-            finally:
-                left = below(pid)
-                client.stop_channels()
-                await manager.shutdown_kernel(now=True)
-                # Some leave the process that runs the code behind.
-                for child in left:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(child, signal.SIGKILL)
-    return {
-        "start": statistics.median(starts),
-        "first cell": statistics.median(firsts),
-        "both": statistics.median(map(sum, zip(starts, firsts, strict=True))),
-        "round trip": statistics.median(trips),
-        "memory": memory,
-    }
-
-
-def below(pid: int) -> list[int]:
-    try:
-        return descendants(pid)
-    except OSError:
-        return []  # it has ended
-
-
-async def execute(client: Any, code: str) -> float:
-    begun = time.perf_counter()
-    reply = await client.execute_interactive(code, output_hook=lambda _: None, timeout=20)
-    assert reply["content"]["status"] == "ok", reply["content"]
-    return 1000 * (time.perf_counter() - begun)
 
 
 def rows(language: str, ours: dict[str, float], peer: str, theirs: dict[str, float] | None) -> list[dict[str, Any]]:
@@ -199,15 +219,21 @@ def main() -> int:
         server.api() as api,
     ):
         for name in arguments.language or [name for name, language in known.items() if language.ready]:
-            ours = kernelgate(api, server.data_dir, known[name], arguments.rounds)
             title, spec = peers.get(name, ("no stock kernel here", None))
-            theirs = None
+            own = Ours(api, server.data_dir, known[name])
+            kernels: list[Ours | Stock] = [own]
             if spec:
+                beside = Stock(Path(directory) / "kernels", title, spec, known[name].probe_code)
                 try:
-                    theirs = asyncio.run(stock(spec, known[name].probe_code, arguments.rounds))
-                except (RuntimeError, TimeoutError) as exc:
+                    beside.start()
+                except RuntimeError as exc:
                     title = f"{title} does not start here: {str(exc).strip().splitlines()[0]}"
-            for row in rows(name, ours, title, theirs):
+                else:
+                    beside.stop()
+                    kernels.append(beside)
+            ours, *theirs = compare(kernels, arguments.rounds)
+            own.close()
+            for row in rows(name, ours, title, theirs[0] if theirs else None):
                 table.append(row)
                 print(
                     f"{row['row']:28}{row['value']:>10} {row['unit'].split()[0]:5}{row['peer_value'] or '-':>14}{row['ratio'] or '-':>8}  {title}"
