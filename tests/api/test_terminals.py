@@ -87,8 +87,8 @@ def test_a_terminal_attached_to_resized_and_ended(api, server, own):
             other.until(b"from-2")
             one.until(b"from-2")
             assert api.call("GET", path)["attached"] == 2
-        one.type(b"cat\n")
-        one.until(b"cat\r\n")
+        one.type(b"cat\nsaid\n")
+        one.until(b"said\r\nsaid\r\n")  # by the terminal, and by cat
         one.type(json.dumps({"signal": "SIGINT"}))
         one.type(b"echo back-$((2 + 1))\n")
         one.until(b"back-3")
