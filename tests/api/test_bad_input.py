@@ -247,6 +247,13 @@ def test_unknown_places_and_wrong_methods(api, session):
     assert api.http.get("/v1/sessions/").status_code == 200
 
 
+def test_an_answer_that_costs_the_connection_says_so(api):
+    response = api.http.request("FLY", "/v1/sessions")
+    fails(response, 405, "method_not_allowed")
+    assert response.headers["Connection"] == "close"
+    assert api.http.get("/v1/sessions").status_code == 200
+
+
 def test_an_unknown_context(api, session):
     for headers in ({}, {"Accept": "application/x-ndjson"}):
         message = fails(
