@@ -21,9 +21,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from jupyter_client.manager import AsyncKernelManager  # noqa: E402
+from jupyter_client.manager import AsyncKernelManager
 
-from tests.support.server import Api, Server  # noqa: E402
+from tests.support.server import Api, Server
 
 MiB = 1024 * 1024
 

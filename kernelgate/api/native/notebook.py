@@ -34,9 +34,7 @@ def _export(directory: Path, context: str | None) -> dict[str, Any]:
     try:
         size = journal.size - journal.start
         if size > _MAX_BYTES:
-            raise CapacityExceeded(
-                f"the history has {size} bytes, and a notebook may have {_MAX_BYTES}; read its executions one by one"
-            )
+            raise CapacityExceeded(f"the history has {size} bytes, and a notebook may have {_MAX_BYTES}; read its executions one by one")
         return notebook.from_events(journal.all()) if context is None else _of_context(journal, context)
     finally:
         journal.close()
