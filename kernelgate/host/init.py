@@ -20,6 +20,7 @@ import struct
 import sys
 import termios
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -313,28 +314,36 @@ class Init:
     def _sweep(self) -> None:
         """Kills what belongs to no kernel or command that lives: a fork bomb that outlived its kernel would keep the session from ever having another.
 
-        Where that does not make room the bomb is a living kernel's: then all go but kernels, commands, and the processes they have started themselves.
+        Where there was nothing of the kind, the bomb is a living kernel's: one whose processes fill the session ends with them.
         """
         kept = {pid for pid, child in self._children.items() if child.keep or child.ended is None}
-        self._kill_all(lambda stat: int(stat[3]) not in kept)
-        time.sleep(0.05)
-        if self._is_crowded():
-            self._kill_all(lambda stat: int(stat[1]) not in kept)
+        if self._kill_all(lambda stat: int(stat[3]) not in kept) or self._processes is None:
+            return
+        sizes = Counter(int(stat[3]) for _, stat in _processes_of(self._code_uid))
+        limit = os.pread(self._processes[1], 64, 0).strip()
+        for leader, size in sizes.items():
+            if limit != b"max" and size > int(limit) // 4:
+                self._kill_all(lambda stat, leader=leader: int(stat[3]) == leader)  # type: ignore[misc]
 
-    def _kill_all(self, stray: Callable[[list[bytes]], bool]) -> None:
-        """A bomb forks on while it is killed: each pass stops what it finds before it kills, and there are passes until one finds nothing."""
+    def _kill_all(self, stray: Callable[[list[bytes]], bool]) -> int:
+        """A bomb forks on while it is killed: each pass stops what it finds before it kills, and there are passes until one finds nothing. How many were found."""
+        found = 0
         for _ in range(_SWEEPS):
-            strays = [pid for pid, stat in _processes_of(self._code_uid) if pid not in self._children and stray(stat)]
+            strays = [pid for pid, stat in _processes_of(self._code_uid) if stray(stat)]
             if not strays:
-                return
+                break
+            found += len(strays)
             for number in (signal.SIGSTOP, signal.SIGKILL):
                 for pid in strays:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, number)
             time.sleep(0.005)
             for pid in strays:
+                if pid in self._children:
+                    continue  # its end is told by _reap
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)  # orphans are init's; a zombie counts as a process
+        return found
 
     # -- out of memory --
 

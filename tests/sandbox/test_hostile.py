@@ -71,6 +71,8 @@ class Case:
     timeout_s: float = 4
     #: Whether the session is used by this attack alone; one that changes nothing shares one with others.
     alone: bool = True
+    #: How many executions it may take until the session works again: a bomb may take the room of the kernel that is being started; each start ends what it finds of it.
+    tries: int = 1
 
 
 def quick(name: str, by: str, code: str, expect: str, **more: Any) -> Case:
@@ -91,9 +93,9 @@ def header(kind, **more):
 
 CASES = (
     # -- processes --
-    Case("fork bomb, shell", "pids limit", "b() { b | b & }; b; sleep 1; echo survived", r"(ok|error|timeout|kernel_died)", language="bash"),
-    Case("fork bomb, Python", "pids limit", "while True:\n    try:\n        os.fork()\n    except OSError:\n        pass", r"(timeout|kernel_died)", timeout_s=1),
-    Case("fork bomb that leaves its process group", "pids limit", "while True:\n    try:\n        if os.fork() == 0:\n            os.setsid()\n    except OSError:\n        pass", r"(timeout|kernel_died)", timeout_s=1),
+    Case("fork bomb, shell", "pids limit", "b() { b | b & }; b; sleep 1; echo survived", r"(ok|error|timeout|kernel_died)", language="bash", tries=5),
+    Case("fork bomb, Python", "pids limit", "while True:\n    try:\n        os.fork()\n    except OSError:\n        pass", r"(timeout|kernel_died)", tries=5, timeout_s=1),
+    Case("fork bomb that leaves its process group", "pids limit", "while True:\n    try:\n        if os.fork() == 0:\n            os.setsid()\n    except OSError:\n        pass", r"(timeout|kernel_died)", tries=5, timeout_s=1),
     Case(
         "double-forked daemons", "pids limit; the session's end takes them", "n = 0\ntry:\n    while True:\n        os.posix_spawn('/bin/sleep', ['sleep', '1000'], os.environ, setsid=True)\n        n += 1\nexcept OSError as e:\n    print(errno.errorcode[e.errno], n < 96)", r"ok .*EAGAIN True",
     ),
@@ -342,7 +344,10 @@ def test_attack(case: Case, hostile: Server, shared: str, neighbour: Neighbour, 
         said = summary(result)
         assert "SUCCEEDED" not in said
         assert re.match(case.expect, said, re.DOTALL), said
-        after = api.run(session, "6 * 7", timeout_s=20)
+        for _ in range(case.tries):
+            after = api.run(session, "6 * 7", timeout_s=20)
+            if after["text"] == "42":
+                break
         assert after["text"] == "42", f"the session does not live on: {summary(after)}; the attack: {said}"
         if case.alone:
             api.delete(session)
