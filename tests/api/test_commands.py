@@ -258,13 +258,14 @@ def test_processes_are_listed(api, own):
     api.run(own, "import os; me = os.getpid()")
     made = background(api, own, ["sleep", "321"])
     (found,) = processes(api, own, r"^sleep 321$")
-    assert (found["pid"], found["command"], found["command_id"], found["state"]) == (made["pid"], "sleep 321", made["id"], "S")
+    assert (found["pid"], found["command"], found["command_id"]) == (made["pid"], "sleep 321", made["id"])
+    assert found["state"] in "SDR"
     assert 0 < found["memory_bytes"] < 100_000_000
     assert abs(found["started"] - time.time()) < 60
     (kernel,) = [one for one in processes(api, own) if one["context_id"] == "python"]
     assert (str(kernel["pid"]), kernel["command"]) == (api.run(own, "me")["text"], "kernel python")
-    # Neither init nor the host nor who looked is among them.
-    assert {one["pid"] for one in processes(api, own)} <= {kernel["pid"], made["pid"]}
+    # Neither init nor the host nor who looked is among them; what came and went on the way here may be, for a moment.
+    api.until(lambda: {one["pid"] for one in processes(api, own)} == {kernel["pid"], made["pid"]})
     assert processes(api, own, "no such") == []
     refused = api.call("GET", f"/v1/sessions/{own}/processes", 400, params={"filter": "("})
     assert refused["error"]["code"] == "invalid_pattern"
