@@ -241,6 +241,16 @@ def _greet(gateway: Gateway) -> None:
     print(flush=True)
 
 
+def _settings_in(data_dir: str | None) -> Settings | None:
+    """The settings, of another data directory where one is named; None, with the reason said, where they are wrong."""
+    try:
+        flags = {"data_dir": data_dir} if data_dir else {}
+        return settings_module.load(environ=os.environ, flags=flags)  # noqa: TID251 - here they are read
+    except ConfigError as exc:
+        print(f"kernelgate: {exc.detail}", file=sys.stderr)
+        return None
+
+
 def token_main(argv: list[str]) -> int:
     """`kernelgate token [create NAME | list | revoke ID] [--data-dir DIR]`; without an action, shows this machine's own."""
     parser = argparse.ArgumentParser(prog="kernelgate token", description="Tokens that callers show. A token sees only its own sessions.")
@@ -248,11 +258,8 @@ def token_main(argv: list[str]) -> int:
     parser.add_argument("name", nargs="?", help="a name for the new token; the id or name of the one to revoke")
     parser.add_argument("--data-dir")
     arguments = parser.parse_args(argv)
-    try:
-        flags = {"data_dir": arguments.data_dir} if arguments.data_dir else {}
-        settings = settings_module.load(environ=os.environ, flags=flags)  # noqa: TID251 - here they are read
-    except ConfigError as exc:
-        print(f"kernelgate: {exc.detail}", file=sys.stderr)
+    settings = _settings_in(arguments.data_dir)
+    if settings is None:
         return 2
     data = Path(settings.data_dir)
     data.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -291,11 +298,8 @@ def stop_main(argv: list[str]) -> int:
     parser.add_argument("--sessions", action="store_true", help="ends all sessions too, and what keeps them: nothing is left running")
     parser.add_argument("--data-dir")
     arguments = parser.parse_args(argv)
-    try:
-        flags = {"data_dir": arguments.data_dir} if arguments.data_dir else {}
-        settings = settings_module.load(environ=os.environ, flags=flags)  # noqa: TID251 - here they are read
-    except ConfigError as exc:
-        print(f"kernelgate: {exc.detail}", file=sys.stderr)
+    settings = _settings_in(arguments.data_dir)
+    if settings is None:
         return 2
     data = Path(settings.data_dir)
     stopped = _stop_server(data / "server.json", settings.server.drain_s)
