@@ -16,6 +16,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kernelgate.host.worker import Port
 
 _MODIFY, _ATTRIB, _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x2, 0x4, 0x40, 0x80, 0x100, 0x200, 0x400, 0x800
@@ -39,37 +41,54 @@ class _Watch:
             number = ctypes.get_errno()
             raise OSError(number, "no more watches can be made: " + os.strerror(number))
         self._directories: dict[int, str] = {}
+        #: Directories that were told, and had another name already when they should have been watched.
+        self._missed: set[str] = set()
         self._seq = 0
         self._lines: list[bytes] = []
         self._moved: dict[int, tuple[str, bool]] = {}
         self._ended = False
 
-    def _add(self, path: str, *, follow: bool = False) -> bool:
-        watched = _libc.inotify_add_watch(self._fd, os.fsencode(path), _MASK | _ONLYDIR | (0 if follow else _DONT_FOLLOW))
-        if watched < 0:
-            number = ctypes.get_errno()
-            if follow:
-                raise OSError(number, os.strerror(number), path)
-            if number == errno.ENOSPC:
-                # The system's watches are used up: what happens below is not seen.
-                self._event("overflow", path, is_directory=True)
-            return False
-        self._directories[watched] = path
-        return True
+    def _add(self, path: str, name: str, *, at: int | None = None, new: bool = False, follow: bool = False) -> None:
+        """Watches the directory `name` (beside the open directory `at`), known as `path`, and with `recursive` all below it. Raises OSError only with `follow`.
 
-    def _add_tree(self, path: str, *, tell: bool) -> None:
-        """Watches what is below. With `tell` it is new, and what is in it already was made before it was watched."""
+        With `new` all that is in it is told: it was made before it was watched. The way down goes by open directories, not by names: one that is given another name on
+        the way is watched all the same, and the notice of its move, read later, brings what is known of it to the new name.
+        """
         try:
-            with os.scandir(path) as scan:
-                found = sorted(scan, key=lambda one: one.name)
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW), dir_fd=at)
+        except OSError:
+            if follow:
+                raise
+            self._missed.add(path)
+            return
+        try:
+            watched = _libc.inotify_add_watch(self._fd, f"/proc/self/fd/{fd}".encode(), _MASK | _ONLYDIR)
+            if watched < 0:
+                number = ctypes.get_errno()
+                if follow:
+                    raise OSError(number, os.strerror(number), path)
+                if number == errno.ENOSPC:
+                    # The system's watches are used up: what happens below is not seen.
+                    self._event("overflow", path, is_directory=True)
+                return
+            known, self._directories[watched] = self._directories.get(watched), path
+            if self._recursive and known != path:
+                self._add_below(fd, path, new=new)
+        finally:
+            os.close(fd)
+
+    def _add_below(self, fd: int, path: str, *, new: bool) -> None:
+        try:
+            with os.scandir(fd) as scan:
+                found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in scan)
         except OSError:
             return
-        for entry in found:
-            is_directory = entry.is_dir(follow_symlinks=False)
-            if tell:
-                self._event("create", entry.path, is_directory=is_directory)
-            if is_directory and self._add(entry.path):
-                self._add_tree(entry.path, tell=tell)
+        for name, is_directory in found:
+            below = os.path.join(path, name)
+            if new:
+                self._event("create", below, is_directory=is_directory)
+            if is_directory:
+                self._add(below, name, at=fd, new=new)
 
     def _event(self, kind: str, path: str, *, is_directory: bool, source: str | None = None) -> None:
         self._seq += 1
@@ -87,9 +106,7 @@ class _Watch:
 
     def run(self) -> None:
         """Until the host hangs up, or the directory is gone."""
-        self._add(self._top, follow=True)
-        if self._recursive:
-            self._add_tree(self._top, tell=False)
+        self._add(self._top, self._top, follow=True)
         self._event("watching", self._top, is_directory=True)
         self._send()
         poll = select.poll()
@@ -152,12 +169,23 @@ class _Watch:
         if not kind or (kind == "modify" and (last == (kind, path) or _is_nameless(path))):
             return last
         self._event(kind, path, is_directory=is_directory, source=source)
-        # One that was given another name before it could be watched is new, too.
-        if kind in ("create", "move") and is_directory and self._recursive and path not in self._directories.values() and self._add(path):
-            self._add_tree(path, tell=True)
+        if kind == "delete":
+            self._missed.discard(path)
+        elif kind in ("create", "move") and is_directory and self._recursive:
+            # Moved ones, too: one that was given another name before it could be watched is new.
+            for new in {path, *self._below(path, self._missed)}:
+                self._missed.discard(new)
+                self._add(new, new, new=True)
         return kind, path
 
+    @staticmethod
+    def _below(path: str, paths: Iterable[str]) -> list[str]:
+        return [one for one in paths if one == path or one.startswith(path + "/")]
+
     def _renamed(self, old: str, new: str) -> None:
+        for path in self._below(old, self._missed):
+            self._missed.remove(path)
+            self._missed.add(new + path[len(old) :])
         for watched, path in self._directories.items():
             if path == old or path.startswith(old + "/"):
                 self._directories[watched] = new + path[len(old) :]
@@ -166,6 +194,7 @@ class _Watch:
         for path, is_directory in self._moved.values():
             self._event("delete", path, is_directory=is_directory)
             if is_directory:
+                self._missed.difference_update(self._below(path, self._missed))
                 for watched in [number for number, known in self._directories.items() if known == path or known.startswith(path + "/")]:
                     _libc.inotify_rm_watch(self._fd, watched)
                     del self._directories[watched]

@@ -381,7 +381,9 @@ class BashKernel(front.Front):
         return out
 
     def signal_child(self, age_s: float) -> None:
-        super().signal_child(age_s)
+        # Bash goes on when a child ends without a SIGINT, or by one that Bash has not seen itself: it must have its own before `cat` in `sleep 60 | cat` meets its end of file.
+        self.signal_interpreter()
+        self.signal_started(age_s)
         if age_s > 0:
             # An earlier SIGINT may have hit the report instead of the cell.
             self.command(b"__kg_end %d 130\n" % self.sequence)

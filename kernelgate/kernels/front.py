@@ -682,18 +682,26 @@ class Front:
             self.signal_child(0.0)
 
     def signal_child(self, age_s: float) -> None:
-        """SIGINT to the child and what this cell started; the latter is made to go if it stays."""
+        """Interrupt the cell, asked for `age_s` ago: called again and again until the cell has ended."""
+        self.signal_started(age_s)
+        self.signal_interpreter()
+
+    def signal_interpreter(self) -> None:
         self.signalled_at = time.monotonic()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.child, signal.SIGINT)
+
+    def signal_started(self, age_s: float) -> None:
+        """SIGINT to what this cell started; it is made to go if it stays."""
         number = signal.SIGINT
         if age_s >= INTERRUPT_KILL_S:
             number = signal.SIGKILL
         elif age_s >= INTERRUPT_TERMINATE_S:
             number = signal.SIGTERM
-        for pid in descendants(self.child) - self.before:
+        # The end of a pipe is started last, and must not meet the end of its input first.
+        for pid in sorted(descendants(self.child) - self.before, reverse=True):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.child, signal.SIGINT)
 
     def on_child_exit(self) -> None:
         """The interpreter is gone: say what it said last, and end the same way."""
