@@ -17,6 +17,7 @@ from kernelgate.protocol.jupyter import Message
 from kernelgate.protocol.result import timestamp
 
 if TYPE_CHECKING:
+    from kernelgate.host.frontend import Origin, Relay
     from kernelgate.host.loop import Timer
     from kernelgate.host.session import SessionHost
 
@@ -42,6 +43,9 @@ class Job:
     allow_stdin: bool
     input_request: dict[str, Any] | None = None
     timers: list[Timer] = field(default_factory=list)
+    #: The frontend's request that it was made of, and what frontends sent after it while it waited.
+    origin: Origin | None = None
+    followers: list[list[bytes]] = field(default_factory=list)
 
 
 class Context:
@@ -59,6 +63,8 @@ class Context:
         self.death: Death | None = None
         self.queue: deque[Job] = deque()
         self.current: Job | None = None
+        self.beside: dict[str, Job] = {}  # in subshells, which do not wait for the queue
+        self.relay: Relay | None = None
         self.last_execution_id: str | None = None
         self.used = False
         self._env_at_start: dict[str, str] = {}
@@ -150,6 +156,10 @@ class Context:
 
     def resume(self, job: Job) -> None:
         """Waits on for an execution that a dead host had sent."""
+        if job.origin is not None and job.origin.beside:
+            self.beside[job.execution.id] = job
+            job.execution.sent("", time.monotonic())
+            return
         self.current, self.last_execution_id, self.used = job, job.execution.id, True
         now = time.monotonic()
         job.execution.sent("", now)
@@ -167,6 +177,8 @@ class Context:
             self._finished(self.current, self.current.execution.reply_lost(time.monotonic()))
         self.host.emit(None, "kernel", {"context_id": self.id, "event": "ready", "generation": self.generation})
         self._up(None)
+        if self.relay is not None:
+            self.relay.kernel_ready()
         self._next()
 
     def _up(self, death: Death | None) -> None:
@@ -180,9 +192,13 @@ class Context:
         self.death = death
         self.execution_count = 0
         self.host.emit(None, "kernel", {"context_id": self.id, "event": "died", "generation": self.generation, "death": death.as_dict()})
-        job, self.current = self.current, None
-        if job is not None:
+        running, self.current = [*([self.current] if self.current else []), *self.beside.values()], None
+        self.beside.clear()
+        for job in running:
             self._emit(job, job.execution.lost(death, time.monotonic()))
+            if self.relay is not None:
+                self.relay.lost(job, death)
+        restarts = self.relay is not None and self.relay.kernel_gone(death)
         if self.used:
             self._fresh = death.message  # nothing is lost with a kernel that nobody has used
         if death.reason == "start_failed":
@@ -191,7 +207,7 @@ class Context:
             for job in waiting:
                 self._emit(job, job.execution.lost(death, time.monotonic()))
             self._up(death)
-        elif self.queue or self._on_up:
+        elif self.wanted or restarts:
             self.start()
 
     def restart(self, on_up: Callable[[Death | None], None]) -> None:
@@ -200,20 +216,38 @@ class Context:
         if self.kernel is None:
             self.start()
         else:
+            if self.relay is not None:
+                self.relay.restarting = True
             self.kernel.kill(Death("restarted", message="the context was restarted"))
 
     def close(self) -> None:
         """Ends everything: what waits is cancelled, what runs dies with the kernel."""
         for job in list(self.queue):
             self.cancel(job.execution.id)
+        if self.relay is not None:
+            self.relay.close()
         if self.kernel is not None:
             self.kernel.kill(Death("restarted", message="the context was deleted"))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody waits for a kernel."""
+        return bool(self.queue or self._on_up)
+
+    def jobs(self) -> list[Job]:
+        """What runs and what waits."""
+        return [*([self.current] if self.current else []), *self.beside.values(), *self.queue]
 
     # -- executions --
 
     def submit(self, job: Job) -> None:
-        if len(self.queue) >= MAX_QUEUED:
+        if len(self.queue) + len(self.beside) >= MAX_QUEUED:
             raise CapacityExceeded(f"{MAX_QUEUED} executions wait on this context already")
+        if job.origin is not None and job.origin.beside and self.kernel is not None and self.kernel.ready:
+            self.host.jobs[job.execution.id] = (self, job)
+            self.beside[job.execution.id] = job
+            self._send(self.kernel, job)
+            return
         self.queue.append(job)
         self.host.jobs[job.execution.id] = (self, job)
         self._next()
@@ -235,14 +269,24 @@ class Context:
         if not kernel.ready:
             return
         job = self.current = self.queue.popleft()
-        self.used = True
         execution = job.execution
         execution.fresh_kernel, self._fresh = self._fresh, None
+        self._send(kernel, job)
+
+    def _send(self, kernel: Kernel, job: Job) -> None:
+        self.used = True
+        execution = job.execution
         now = time.monotonic()
         self.host.spool.mark_sent(execution.id)
         env = {**self._env_changes(), **job.env}
-        execution.sent(kernel.execute(execution.id, job.code, allow_stdin=job.allow_stdin, env=env), now)
+        if job.origin is None:
+            execution.sent(kernel.execute(execution.id, job.code, allow_stdin=job.allow_stdin, env=env), now)
+        else:
+            kernel.relay("shell", job.origin.with_env(env))
+            execution.sent(job.origin.msg_id, now)
         self.last_execution_id = execution.id
+        if self.relay is not None:
+            self.relay.sent(job)
         job.code, job.env = "", {}
         if execution.timeout_s is not None:
             job.timers.append(self.host.loop.call_at(now + execution.timeout_s, lambda: self._stop(job, "timeout")))
@@ -256,6 +300,11 @@ class Context:
         kernel = self.kernel
         assert kernel is not None
         execution_id = kernel.execution_of(message.parent_id)
+        if self.relay is not None:
+            self.relay.kernel_said(channel, message)
+            execution_id = execution_id or self.relay.execution_of(message.parent_id)
+            if execution_id is None and self.relay.knows(message.parent_id):
+                return  # of a comm, a question, the debugger
         if execution_id is None:
             # Late output of a thread whose parent is unknown: the last execution is the best guess there is.
             if (
@@ -268,6 +317,8 @@ class Context:
         job = self.current
         now = time.monotonic()
         if job is None or job.execution.id != execution_id:
+            job = self.beside.get(execution_id)
+        if job is None:
             self.host.late(self, execution_id, channel, message, now)
             return
         if channel == "stdin":
@@ -285,18 +336,26 @@ class Context:
             job.timers.append(self.host.loop.call_at(at, lambda: self._wake(job)))
 
     def _wake(self, job: Job) -> None:
-        if self.current is not job:
+        if not self._runs(job):
             return
         if emits := job.execution.wake(time.monotonic()):
             self._finished(job, emits)
         else:
             self._wait_for_idle(job)
 
+    def _runs(self, job: Job) -> bool:
+        return self.current is job or self.beside.get(job.execution.id) is job
+
     def _finished(self, job: Job, emits: list[Emit]) -> None:
         if job.execution.execution_count is not None:
             self.execution_count = job.execution.execution_count
-        self.current = None
+        if self.current is job:
+            self.current = None
+        else:
+            del self.beside[job.execution.id]
         self._emit(job, emits)
+        if self.relay is not None and job.origin is not None and job.origin.stop_on_error and job.execution.failed:
+            self.relay.abort(job.origin.client)
         if job.execution.exits and self.kernel is not None:
             self.kernel.leaving()
         self._next()
@@ -313,12 +372,14 @@ class Context:
 
     # -- stopping --
 
-    def interrupt(self) -> list[str]:
-        """Interrupts what runs. Returns the execution's id, if there was one."""
+    def interrupt(self, *, escalate: bool = True) -> list[str]:
+        """Interrupts what runs. Returns the execution's id, if there was one. Without `escalate` a kernel that does not stop goes on, as notebooks have it."""
         job = self.current
         if job is None:
+            if not escalate and self.kernel is not None and self.kernel.ready and self.kernel.execution_state == "busy":
+                self.kernel.interrupt()  # the callback of a widget, say
             return []
-        self._stop(job, "interrupted")
+        self._stop(job, "interrupted", escalate=escalate)
         return [job.execution.id]
 
     def cancel(self, execution_id: str) -> None:
@@ -328,11 +389,13 @@ class Context:
                 self.queue.remove(job)
                 job.execution.stop = "cancelled"
                 self._emit(job, job.execution.finish(time.monotonic()))
+                if self.relay is not None:
+                    self.relay.cancelled(job)
                 return
         if self.current is not None and self.current.execution.id == execution_id:
             self._stop(self.current, "cancelled")
 
-    def _stop(self, job: Job, why: str) -> None:
+    def _stop(self, job: Job, why: str, *, escalate: bool = True) -> None:
         """Interrupts; if the kernel does not stop within the grace, restarts that kernel alone."""
         if self.current is not job or not job.execution.stoppable or self.kernel is None:
             return
@@ -343,7 +406,8 @@ class Context:
         self.kernel.interrupt()
         now = time.monotonic()
         job.timers.append(self.host.loop.call_at(now + INTERRUPT_AGAIN_S, lambda: self._again(job)))
-        job.timers.append(self.host.loop.call_at(now + INTERRUPT_GRACE_S, lambda: self._escalate(job, why)))
+        if escalate:
+            job.timers.append(self.host.loop.call_at(now + INTERRUPT_GRACE_S, lambda: self._escalate(job, why)))
 
     def _again(self, job: Job) -> None:
         if self.current is job and job.execution.stoppable and self.kernel is not None:
@@ -364,6 +428,13 @@ class Context:
         self.kernel.input_reply(value, job.input_request)
         job.input_request, job.execution.waiting_for_input = None, False
         self.host.emit(job.execution.id, "input_reply", {})
+
+    def input_answered(self) -> None:
+        """A frontend has answered what the execution waits for."""
+        job = self.current
+        if job is not None and job.execution.waiting_for_input:
+            job.input_request, job.execution.waiting_for_input = None, False
+            self.host.emit(job.execution.id, "input_reply", {})
 
     def ask(self, msg_type: str, content: dict[str, Any], answer: Callable[[dict[str, Any] | Exception], None]) -> None:
         """Puts a question (complete, inspect, is_complete) to the kernel, started if need be. `answer` gets the reply's content or an error."""

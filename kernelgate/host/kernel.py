@@ -218,6 +218,10 @@ class Kernel:
         }
         return self._send("shell", "execute_request", content, tag=execution_id, metadata={"kernelgate": {"env": env}} if env else None)
 
+    def relay(self, channel: str, parts: list[bytes]) -> None:
+        """Sends a frontend's message in its own words, signed here."""
+        self._sockets[channel].send_multipart(self.wire.seal(parts))
+
     def input_reply(self, value: str, request: dict[str, Any]) -> None:
         self._send("stdin", "input_reply", {"value": value, "status": "ok"}, tag="~stdin", parent=request)
 

@@ -31,6 +31,7 @@ from kernelgate.errors import (
 from kernelgate.host import channel
 from kernelgate.host.context import Context, Job
 from kernelgate.host.files import Files
+from kernelgate.host.frontend import Frontends, Origin
 from kernelgate.host.loop import Loop
 from kernelgate.host.process import Commands
 from kernelgate.host.processes import Processes
@@ -134,8 +135,9 @@ class SessionHost:
         self.env: dict[str, str] = state.get("env", {})
         self.terminals = Terminals(self)
         self.shells = Shells(self, state.get("shells", {}))
+        self.frontends = Frontends(self)
         #: What answers requests, by methods named `op_...`.
-        self._parts: tuple[Any, ...] = (self, self.commands, Processes(self), self.shells, self.terminals)
+        self._parts: tuple[Any, ...] = (self, self.commands, Processes(self), self.shells, self.terminals, self.frontends)
         self.server = Server(self.loop, listener, self.journal, self._handle)
         self.loop.before_wait = self.flush
 
@@ -185,6 +187,8 @@ class SessionHost:
         try:
             if self.journal.flush():
                 self.server.advance()
+            if self.frontends.relays:
+                self.frontends.flush()
         except OSError as exc:
             log.error("the journal cannot be written: %s", exc)
             self._retry_at = time.monotonic() + _RETRY_WRITE_S
@@ -227,6 +231,7 @@ class SessionHost:
             self.init.watch(child["pid"], context.kernel.exited)
         self.terminals.recover([child for child in children if "terminal" in child["tag"]])
         self.commands.recover([child for child in children if "command" in child["tag"]])
+        self.frontends.recover()
         for request, was_sent in self.spool.recover():
             execution_id = request["execution_id"]
             span = self.journal.spans.get(execution_id)
@@ -360,7 +365,7 @@ class SessionHost:
         self.contexts[context.id] = context
         return context
 
-    def _context(self, request: Request) -> Context:
+    def find_context(self, request: Request) -> Context:
         """The context a request names, or the default one of its language."""
         name = request.fields.get("context")
         if name is None:
@@ -376,7 +381,7 @@ class SessionHost:
         request.reply({"contexts": [context.describe() for context in self.contexts.values()]})
 
     def op_context(self, request: Request) -> None:
-        request.reply(self._context(request).describe())
+        request.reply(self.find_context(request).describe())
 
     def op_context_create(self, request: Request) -> None:
         fields = request.fields
@@ -394,13 +399,13 @@ class SessionHost:
         return root if cwd is None else os.path.normpath(os.path.join(root, cwd))
 
     def op_context_delete(self, request: Request) -> None:
-        context = self._context(request)
+        context = self.find_context(request)
         context.close()
         del self.contexts[context.id]
         request.reply({})
 
     def op_context_restart(self, request: Request) -> None:
-        context = self._context(request)
+        context = self.find_context(request)
 
         def up(death: Death | None) -> None:
             request.fail(KernelStartFailed(death.message)) if death else request.reply(context.describe())
@@ -409,7 +414,7 @@ class SessionHost:
 
     def op_interrupt(self, request: Request) -> None:
         """Interrupts one context, or all of them."""
-        contexts = list(self.contexts.values()) if request.fields.get("context") is None else [self._context(request)]
+        contexts = list(self.contexts.values()) if request.fields.get("context") is None else [self.find_context(request)]
         request.reply({"interrupted": [execution_id for context in contexts for execution_id in context.interrupt()]})
 
     def op_ask(self, request: Request) -> None:
@@ -422,7 +427,7 @@ class SessionHost:
                 assert isinstance(reply, dict)
                 request.reply(reply)
 
-        self._context(request).ask(request.fields["msg_type"], request.fields["content"], answer)
+        self.find_context(request).ask(request.fields["msg_type"], request.fields["content"], answer)
 
     def op_execute(self, request: Request) -> None:
         """Starts an execution, or re-attaches to the one with this id. Then answers as `mode` says: accept, result or stream."""
@@ -434,33 +439,39 @@ class SessionHost:
             return
         if execution_id in self.journal.dropped:
             raise ExecutionConflict(f"execution {execution_id!r} has run, and its record was let go of to make room; choose another id")
-        if self.journal.full:
-            raise CapacityExceeded(
-                "the session's journal is full: what runs keeps older records from being let go of; let it end, or cancel it"
-            )
-        context = self._context(request)
+        context = self.find_context(request)
         limits = fields["limits"]
         spooled = {
             "execution_id": execution_id, "context_tag": context.tag(), "code": fields["code"], "env": fields["env"], "allow_stdin": fields["allow_stdin"],
             "ansi": fields["ansi"], "timeout_s": fields["timeout_s"], "output_bytes": limits["output_bytes"], "result_bytes": limits["result_bytes"],
         }  # fmt: skip
+        self.accept(spooled, context, fields["request_id"])
+        self.flush()
+        self._attach(request, execution_id)
+
+    def accept(self, spooled: dict[str, Any], context: Context, request_id: str) -> None:
+        """Makes an execution and queues it. Raises CapacityExceeded, and OSError where it cannot be kept."""
+        if self.journal.full:
+            raise CapacityExceeded(
+                "the session's journal is full: what runs keeps older records from being let go of; let it end, or cancel it"
+            )
+        execution_id = spooled["execution_id"]
         job = self._job(spooled, context)
         position = len(context.queue) + (1 if context.current else 0)
         self.spool.put(execution_id, spooled)
         self.last_activity = time.time()
-        self.emit(
-            execution_id,
-            "queued",
-            {
-                "context_id": context.id,
-                "language": context.language,
-                "code": fields["code"],
-                "position": position,
-                "request_id": fields["request_id"],
-                "session_id": self.config["session_id"],
-                "timeout_s": fields["timeout_s"],
-            },
-        )
+        queued = {
+            "context_id": context.id,
+            "language": context.language,
+            "code": spooled["code"],
+            "position": position,
+            "request_id": request_id,
+            "session_id": self.config["session_id"],
+            "timeout_s": spooled["timeout_s"],
+        }
+        if spooled.get("hidden"):
+            queued["hidden"] = True
+        self.emit(execution_id, "queued", queued)
         try:
             context.submit(job)
         except KernelgateError:
@@ -479,8 +490,6 @@ class SessionHost:
             )
             self.spool.remove(execution_id)
             raise
-        self.flush()
-        self._attach(request, execution_id)
 
     def _job(self, spooled: dict[str, Any], context: Context) -> Job:
         execution = Execution(
@@ -490,7 +499,8 @@ class SessionHost:
             ansi=spooled["ansi"],
             timeout_s=spooled["timeout_s"],
         )
-        return Job(execution, spooled["code"], spooled["env"], spooled["allow_stdin"])
+        origin = Origin.of_spooled(spooled["origin"]) if spooled.get("origin") else None
+        return Job(execution, spooled["code"], spooled["env"], spooled["allow_stdin"], origin=origin)
 
     def _same(self, execution_id: str, fields: dict[str, Any]) -> None:
         self.flush()

@@ -81,6 +81,36 @@ class Upload:
         self._connection.close()
 
 
+class Duplex:
+    """A request whose body and answer both go on until one side ends them. `close` in any case; it does not wait.
+
+    Raises of every method: HostUnavailable, and the errors that the host answers with.
+    """
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    async def send(self, header: dict[str, Any], body: bytes = b"") -> None:
+        """Waits while the host takes no more."""
+        try:
+            await self._connection.send(header, body)
+        except OSError as exc:
+            raise HostUnavailable("the session's host hung up") from exc
+
+    async def receive(self) -> frame.Frame:
+        try:
+            header, body = await self._connection.receive()
+        except (OSError, asyncio.IncompleteReadError) as exc:
+            raise HostUnavailable("the session's host hung up") from exc
+        error = header.get("error")
+        if isinstance(error, dict):
+            raise _error(error)
+        return header, body
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 class Link:
     """Requests to one host. Safe for concurrent use; each request has a connection of its own.
 
@@ -136,6 +166,10 @@ class Link:
     async def upload(self, op: str, **fields: Any) -> Upload:
         """A request whose body follows piece by piece."""
         return Upload(await self._send({"op": op, "upload": True, **fields}, b""), self._tasks, op)
+
+    async def duplex(self, op: str, **fields: Any) -> Duplex:
+        """A request whose body and answer come frame by frame, both ways at once."""
+        return Duplex(await self._send({"op": op, "upload": True, **fields}, b""))
 
     async def _send(self, header: dict[str, Any], body: bytes) -> _Connection:
         # A kept connection may have been closed by a host that died since; nothing was sent on it then, so a new one is tried.

@@ -236,6 +236,11 @@ class Execution:
         )
 
     @property
+    def failed(self) -> bool:
+        """Whether the kernel replied that the code raised something."""
+        return self._reply.get("status") == "error"
+
+    @property
     def stoppable(self) -> bool:
         """Whether there is anything to interrupt: once the kernel has replied, only outputs are still on their way."""
         return not self.done and self.replied_at is None

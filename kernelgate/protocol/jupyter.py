@@ -28,6 +28,8 @@ class Message:
     metadata: dict[str, Any]
     content: dict[str, Any]
     buffers: list[bytes] = field(default_factory=list)
+    parts: list[bytes] = field(default_factory=list)
+    """As they came: the four JSON texts, then the buffers."""
 
 
 class Wire:
@@ -72,6 +74,10 @@ class Wire:
         frames = [_dump(header), _dump(parent_header or {}), _dump(metadata or {}), _dump(content)]
         return [DELIMITER, self._sign(frames), *frames]
 
+    def seal(self, parts: list[bytes]) -> list[bytes]:
+        """Somebody else's message, signed: its four JSON texts and its buffers, as they are."""
+        return [DELIMITER, self._sign(parts[:4]), *parts]
+
     def decode(self, frames: list[bytes]) -> Message:
         """A message from its frames.
 
@@ -106,6 +112,7 @@ class Wire:
             metadata=metadata if isinstance(metadata, dict) else {},
             content=content,
             buffers=frames[start + 6 :],
+            parts=frames[start + 2 :],
         )
 
 
