@@ -39,6 +39,7 @@ NATIVE: tuple[tuple[str, Any], ...] = (
     (_S + r"/terminals/(?P<terminal_id>[^/]+)", terminal.TerminalHandler),
     (_S + r"/terminals/(?P<terminal_id>[^/]+)/input", terminal.TerminalInputHandler),
     (_S + r"/terminals/(?P<terminal_id>[^/]+)/resize", terminal.TerminalResizeHandler),
+    (_S + r"/terminals/(?P<terminal_id>[^/]+)/signal", terminal.TerminalSignalHandler),
     (_S + "/processes", process.ProcessesHandler),
     (_S + "/processes/kill", process.ProcessKillHandler),
     (_S + "/processes/(?P<pid>[0-9]{1,10})/stats", process.ProcessStatsHandler),

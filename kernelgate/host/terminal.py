@@ -42,10 +42,11 @@ _FOREGROUND = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
 
 
 class Reader:
-    """One who is attached: a place in what the terminal shows."""
+    """One who is attached: a place in what the terminal shows. A frame tells its position where that is not just behind the one before."""
 
     def __init__(self, terminal: Terminal, connection: Connection, at: int) -> None:
         self._terminal, self._connection, self._at = terminal, connection, at
+        self._told: int | None = None
 
     def advance(self) -> None:
         terminal = self._terminal
@@ -53,8 +54,9 @@ class Reader:
             first = terminal.shown - len(terminal.kept)
             self._at = max(self._at, first)
             piece = bytes(terminal.kept[self._at - first : self._at - first + REPLAY_BYTES])
-            self._at += len(piece)
-            self._connection.write({"output": True}, piece)
+            header = {"output": True} if self._at == self._told else {"output": True, "position": self._at}
+            self._at = self._told = self._at + len(piece)
+            self._connection.write(header, piece)
         if terminal.ended and self._connection.cursor is self and self._at >= terminal.shown:
             self._terminal.readers.discard(self)
             self._connection.finish({"ok": terminal.describe(), "end": True})
@@ -70,7 +72,8 @@ class Terminal:
         self._host, self.tag = host, tag
         self.pid: int | None = None
         self.kept = bytearray()
-        self.shown = 0
+        #: The position behind the last byte shown. It begins anew with each host, beyond what one before can have reached: no position is used twice.
+        self.shown = time.monotonic_ns()
         self.ended = False
         self.exit_code: int | None = None
         self.readers: set[Reader] = set()
@@ -110,7 +113,9 @@ class Terminal:
             reader.advance()
 
     def attach(self, request: Request) -> None:
-        reader = Reader(self, request.connection, max(0, self.shown - min(len(self.kept), REPLAY_BYTES)))
+        after = request.fields.get("after")
+        first = self.shown - (len(self.kept) if after else min(len(self.kept), REPLAY_BYTES))
+        reader = Reader(self, request.connection, min(max(after or 0, first), self.shown))
         self.readers.add(reader)
         request.connection.cursor = reader
         reader.advance()

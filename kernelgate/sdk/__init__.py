@@ -20,19 +20,35 @@ if TYPE_CHECKING:
     from kernelgate.sdk import errors, events
     from kernelgate.sdk._async.client import AsyncClient, AsyncCreated, AsyncSessions
     from kernelgate.sdk._async.code import AsyncCode
+    from kernelgate.sdk._async.command import (
+        AsyncCommands,
+        AsyncEnvironment,
+        AsyncInteractive,
+        AsyncProcess,
+        AsyncProcesses,
+        AsyncShell,
+        AsyncShells,
+    )
     from kernelgate.sdk._async.context import AsyncContext, AsyncContexts
     from kernelgate.sdk._async.execution import AsyncExecutions
+    from kernelgate.sdk._async.filesystem import AsyncFileSystem
     from kernelgate.sdk._async.notebook import AsyncNotebooks
     from kernelgate.sdk._async.session import AsyncSession
+    from kernelgate.sdk._async.terminal import AsyncScreen, AsyncTerminal, AsyncTerminals
     from kernelgate.sdk._notebooks import CellProgress
     from kernelgate.sdk._sync.client import Client, Created, Sessions
     from kernelgate.sdk._sync.code import Code
+    from kernelgate.sdk._sync.command import Commands, Environment, Interactive, Process, Processes, Shell, Shells
     from kernelgate.sdk._sync.context import Context, Contexts
     from kernelgate.sdk._sync.execution import Executions
+    from kernelgate.sdk._sync.filesystem import FileSystem
     from kernelgate.sdk._sync.notebook import Notebooks
     from kernelgate.sdk._sync.session import Session
+    from kernelgate.sdk._sync.terminal import Screen, Terminal, Terminals
     from kernelgate.sdk._unset import UNSET
+    from kernelgate.sdk.commands import AbortError, CommandResult, CommandTimeout, ProcessInfo, Usage
     from kernelgate.sdk.errors import CodeFailed, KernelgateError
+    from kernelgate.sdk.files import FileEdit, FileEvent, FileInfo, FileMatch, FileText
     from kernelgate.sdk.models import (
         Completion,
         ContextInfo,
@@ -50,47 +66,81 @@ if TYPE_CHECKING:
         Truncated,
     )
     from kernelgate.sdk.settings import Pool, Retry, Timeout
+    from kernelgate.sdk.terminals import TerminalInfo
 
 __all__ = [
     "UNSET",
+    "AbortError",
     "AsyncClient",
     "AsyncCode",
+    "AsyncCommands",
     "AsyncContext",
     "AsyncContexts",
     "AsyncCreated",
+    "AsyncEnvironment",
     "AsyncExecutions",
+    "AsyncFileSystem",
+    "AsyncInteractive",
     "AsyncNotebooks",
+    "AsyncProcess",
+    "AsyncProcesses",
+    "AsyncScreen",
     "AsyncSession",
     "AsyncSessions",
+    "AsyncShell",
+    "AsyncShells",
+    "AsyncTerminal",
+    "AsyncTerminals",
     "CellProgress",
     "Client",
     "Code",
     "CodeFailed",
+    "CommandResult",
+    "CommandTimeout",
+    "Commands",
     "Completion",
     "Context",
     "ContextInfo",
     "Contexts",
     "Created",
     "Death",
+    "Environment",
     "ExecutionError",
     "Executions",
+    "FileEdit",
+    "FileEvent",
+    "FileInfo",
+    "FileMatch",
+    "FileSystem",
+    "FileText",
     "Inspection",
+    "Interactive",
     "KernelgateError",
     "Language",
     "Logs",
     "Notebooks",
     "Pool",
+    "Process",
+    "ProcessInfo",
+    "Processes",
     "Result",
     "ResultItem",
     "ResultPage",
     "Retry",
+    "Screen",
     "Session",
     "SessionInfo",
     "SessionPage",
     "Sessions",
+    "Shell",
+    "Shells",
+    "Terminal",
+    "TerminalInfo",
+    "Terminals",
     "TimedOut",
     "Timeout",
     "Truncated",
+    "Usage",
     "errors",
     "events",
 ]
@@ -99,30 +149,63 @@ __all__ = [
 # the two clients does not load the other.
 _HOMES = {
     "UNSET": "_unset",
+    "AbortError": "commands",
     "AsyncClient": "_async.client",
     "AsyncCode": "_async.code",
+    "AsyncCommands": "_async.command",
     "AsyncContext": "_async.context",
     "AsyncContexts": "_async.context",
     "AsyncCreated": "_async.client",
+    "AsyncEnvironment": "_async.command",
     "AsyncExecutions": "_async.execution",
+    "AsyncFileSystem": "_async.filesystem",
+    "AsyncInteractive": "_async.command",
     "AsyncNotebooks": "_async.notebook",
+    "AsyncProcess": "_async.command",
+    "AsyncProcesses": "_async.command",
+    "AsyncScreen": "_async.terminal",
     "AsyncSession": "_async.session",
     "AsyncSessions": "_async.client",
+    "AsyncShell": "_async.command",
+    "AsyncShells": "_async.command",
+    "AsyncTerminal": "_async.terminal",
+    "AsyncTerminals": "_async.terminal",
     "CellProgress": "_notebooks",
     "Client": "_sync.client",
     "Code": "_sync.code",
     "CodeFailed": "errors",
+    "CommandResult": "commands",
+    "CommandTimeout": "commands",
+    "Commands": "_sync.command",
     "Context": "_sync.context",
     "Contexts": "_sync.context",
     "Created": "_sync.client",
+    "Environment": "_sync.command",
     "Executions": "_sync.execution",
+    "FileEdit": "files",
+    "FileEvent": "files",
+    "FileInfo": "files",
+    "FileMatch": "files",
+    "FileSystem": "_sync.filesystem",
+    "FileText": "files",
+    "Interactive": "_sync.command",
     "KernelgateError": "errors",
     "Notebooks": "_sync.notebook",
     "Pool": "settings",
+    "Process": "_sync.command",
+    "ProcessInfo": "commands",
+    "Processes": "_sync.command",
     "Retry": "settings",
+    "Screen": "_sync.terminal",
     "Session": "_sync.session",
     "Sessions": "_sync.client",
+    "Shell": "_sync.command",
+    "Shells": "_sync.command",
+    "Terminal": "_sync.terminal",
+    "TerminalInfo": "terminals",
+    "Terminals": "_sync.terminal",
     "Timeout": "settings",
+    "Usage": "commands",
 }
 _MODULES = ("errors", "events")
 

@@ -88,7 +88,7 @@ def test_a_terminal_attached_to_resized_and_ended(api, server, own):
             one.until(b"from-2")
             assert api.call("GET", path)["attached"] == 2
         one.type(b"cat\nsaid\n")
-        one.until(b"said\r\nsaid\r\n")  # by the terminal, and by cat
+        one.until(lambda screen: screen.shown.count(b"said\r\n") == 2)  # by the terminal, and by cat
         one.type(json.dumps({"signal": "SIGINT"}))
         one.type(b"echo back-$((2 + 1))\n")
         one.until(b"back-3")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -17,69 +16,24 @@ import msgspec
 from tornado import websocket
 
 from kernelgate import ids
-from kernelgate._aio import Tasks
-from kernelgate.api.base import Guarded, Services, error_body
-from kernelgate.api.errors import status_of
+from kernelgate.api.base import Services, error_body
 from kernelgate.api.native import files, model, operation
 from kernelgate.api.native.context import QUESTIONS, question
-from kernelgate.errors import Conflict, Draining, InvalidRequest, KernelgateError
-from kernelgate.sessions.session import Session
-
-log = logging.getLogger(__name__)
+from kernelgate.api.native.socket import SessionSocket
+from kernelgate.errors import Conflict, InvalidRequest, KernelgateError
 
 #: Requests of one socket under way at once.
 _MAX_REQUESTS = 256
 
 
-class ChannelHandler(Guarded, websocket.WebSocketHandler):
+class ChannelHandler(SessionSocket):
     """Authenticated by header or `?token=`."""
 
+    what = "channel"
+
     def initialize(self, services: Services) -> None:
-        self.services = services
-        self._tasks = Tasks()
+        super().initialize(services)
         self._requests: dict[str, asyncio.Task[Any]] = {}
-        self._session: Session | None = None
-        self._opened = False
-
-    async def prepare(self) -> None:
-        self.request_id = self.take_request_id()
-        self.set_header("X-Request-Id", self.request_id)
-        try:
-            self.check_host()
-            self.check_origin_allowed()
-            token = self.authenticate(query=True)
-            if self.services.draining:
-                raise Draining("this server is stopping; try again in a moment")
-            self._session = self.services.keeper.get(token.id, self.path_kwargs["session_id"])
-        except KernelgateError as exc:
-            self.set_status(status_of(exc))
-            self.set_header("Content-Type", "application/json")
-            self.finish(error_body(exc.code, exc.detail, self.request_id, exc.details))
-
-    def check_origin(self, origin: str) -> bool:  # noqa: ARG002 - Tornado's signature
-        return True  # prepare has checked it, and answers with a reason
-
-    def open(self, *_: str, **__: str) -> None:
-        self.set_nodelay(True)
-        assert self._session is not None
-        self._opened = True
-        self._session.busy += 1
-        self.services.metrics.streams.inc()
-        self.services.channels.add(self)
-
-    def on_close(self) -> None:
-        if not self._opened:
-            return  # it was refused, and its connection is closed now
-        assert self._session is not None
-        self._session.busy -= 1
-        self._session.touch()
-        self.services.channels.discard(self)
-        self.services.metrics.streams.dec()
-        self.services.tasks.start(self._tasks.close(), "channel:close")
-
-    def drain(self) -> None:
-        """The server is stopping: closes with 1012 (service restart), on which clients come back. What was asked runs on, and is found again by its id."""
-        self.close(1012, "the server is restarting; connect again")
 
     async def on_message(self, message: str | bytes) -> None:
         """The next message is read when this one has been taken: a caller who only sends is held back by its own socket."""
@@ -100,7 +54,7 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
             )
             await self._fail(key, Conflict(reason))
             return
-        task = self._requests[key] = self._tasks.start(self._serve(key, request), f"channel:{key}")
+        task = self._requests[key] = self.tasks.start(self._serve(key, request), f"channel:{key}")
         task.add_done_callback(lambda _: self._free(key, task))
 
     def _free(self, key: str, task: asyncio.Task[Any] | None) -> None:
@@ -113,23 +67,11 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
             await self._send({"id": key, **error_body(error.code, error.detail, self.request_id, error.details)})
 
     async def _send(self, message: dict[str, Any]) -> None:
-        await self._write(json.dumps(message, separators=(",", ":")).encode())
-
-    async def _write(self, text: bytes) -> None:
-        # Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
-        future = self.write_message(text)
-        done, _ = await asyncio.wait({future}, timeout=self.services.settings.server.write_timeout_s)
-        if not done:
-            future.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())
-            log.info("a reader that takes nothing was let go", extra={"request_id": self.request_id})
-            self.close(1013, "the reader takes nothing")
-            raise websocket.WebSocketClosedError
-        await future
+        await self.put(json.dumps(message, separators=(",", ":")).encode())
 
     async def _serve(self, key: str, request: dict[str, Any]) -> None:
         """One request from its start to its last event."""
-        assert self._session is not None
-        self._session.touch()
+        self.session.touch()
         try:
             operation_ = getattr(self, f"op_{request.pop('op', None)}", None)
             if operation_ is None:
@@ -150,7 +92,7 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         await self._send({"id": key, "reply": value})
 
     async def _reply_bytes(self, key: str, value: bytes) -> None:
-        await self._write(b'{"id":' + json.dumps(key).encode() + b',"reply":' + value + b"}")
+        await self.put(b'{"id":' + json.dumps(key).encode() + b',"reply":' + value + b"}")
 
     async def _events(self, key: str, events: AsyncGenerator[list[bytes], None], *, until_end: bool = True) -> None:
         start = b'{"id":' + json.dumps(key).encode() + b',"event":'
@@ -159,7 +101,7 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
                 for line in lines:
                     if until_end and b'","type":"end",' in line[:250]:
                         self._free(key, asyncio.current_task())
-                    await self._write(start + line[:-1] + b"}")
+                    await self.put(start + line[:-1] + b"}")
 
     # -- operations --
 
@@ -171,48 +113,44 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
             request["id"] = request.pop("execution_id")
         body = _convert(request, model.Execute)
         fields = operation.execution(self.services, body, self.request_id)
-        assert self._session is not None
         try:
-            accepted = await operation.result(self.services, self._session, "execute", mode="accept", after=0, **fields)
+            accepted = await operation.result(self.services, self.session, "execute", mode="accept", after=0, **fields)
             await self._reply_bytes(key, accepted)
             await self._events(
-                key, operation.events(self.services, self._session, "attach", counted=True, execution_id=fields["execution_id"])
+                key, operation.events(self.services, self.session, "attach", counted=True, execution_id=fields["execution_id"])
             )
         except (websocket.WebSocketClosedError, asyncio.CancelledError):
             if body.on_disconnect == "interrupt":
                 self.services.tasks.start(
-                    operation.result(self.services, self._session, "cancel", execution_id=fields["execution_id"]), "channel:cancel"
+                    operation.result(self.services, self.session, "cancel", execution_id=fields["execution_id"]), "channel:cancel"
                 )
             raise
 
     async def op_attach(self, key: str, request: dict[str, Any]) -> None:
         execution_id, after = _text(request, "execution_id"), _after(request)
-        assert self._session is not None
         await self._reply_bytes(
-            key, await operation.result(self.services, self._session, "attach", execution_id=execution_id, mode="accept")
+            key, await operation.result(self.services, self.session, "attach", execution_id=execution_id, mode="accept")
         )
-        await self._events(key, operation.events(self.services, self._session, "attach", after=after, execution_id=execution_id))
+        await self._events(key, operation.events(self.services, self.session, "attach", after=after, execution_id=execution_id))
 
     async def op_subscribe(self, key: str, request: dict[str, Any]) -> None:
-        assert self._session is not None
         after = _after(request)
         await self._reply(key, {}, last=False)
-        await self._events(key, operation.events(self.services, self._session, "events", after=after), until_end=False)
+        await self._events(key, operation.events(self.services, self.session, "events", after=after), until_end=False)
 
     async def op_watch(self, key: str, request: dict[str, Any]) -> None:
         """What happens in a directory. The first event is `watching`, and the reply comes before it, once the session has agreed."""
-        assert self._session is not None
         path, recursive = _text(request, "path"), request.get("recursive", False)
         if not isinstance(recursive, bool):
             raise InvalidRequest("recursive: true or false is expected")
         replied = False
-        async with contextlib.aclosing(files.watch(self.services, self._session, path, recursive=recursive)) as events:
+        async with contextlib.aclosing(files.watch(self.services, self.session, path, recursive=recursive)) as events:
             async for lines in events:
                 if not replied:
                     replied = True
                     await self._reply(key, {}, last=False)
                 for line in lines:
-                    await self._write(b'{"id":' + json.dumps(key).encode() + b',"event":' + line[:-1] + b"}")
+                    await self.put(b'{"id":' + json.dumps(key).encode() + b',"event":' + line[:-1] + b"}")
 
     async def op_detach(self, key: str, request: dict[str, Any]) -> None:
         task = self._requests.get(_text(request, "of"))
@@ -221,33 +159,29 @@ class ChannelHandler(Guarded, websocket.WebSocketHandler):
         await self._reply(key, {})
 
     async def op_cancel(self, key: str, request: dict[str, Any]) -> None:
-        assert self._session is not None
-        body = await operation.result(self.services, self._session, "cancel", execution_id=_text(request, "execution_id"))
+        body = await operation.result(self.services, self.session, "cancel", execution_id=_text(request, "execution_id"))
         self._free(key, asyncio.current_task())
         await self._reply_bytes(key, body)
 
     async def op_stdin(self, key: str, request: dict[str, Any]) -> None:
-        assert self._session is not None
         execution_id = _text(request, "execution_id")
-        await operation.ask(self.services, self._session, "stdin", execution_id=execution_id, value=_text(request, "value"))
+        await operation.ask(self.services, self.session, "stdin", execution_id=execution_id, value=_text(request, "value"))
         await self._reply(key, {})
 
     async def op_interrupt(self, key: str, request: dict[str, Any]) -> None:
-        assert self._session is not None
         context = _text(request, "context") if request.get("context") is not None else None
-        await self._reply(key, await operation.ask(self.services, self._session, "interrupt", context=context))
+        await self._reply(key, await operation.ask(self.services, self.session, "interrupt", context=context))
 
     async def op_restart(self, key: str, request: dict[str, Any]) -> None:
-        assert self._session is not None
         answer = await operation.ask(
-            self.services, self._session, "context_restart", **operation.target(self.services, None, _text(request, "context"))
+            self.services, self.session, "context_restart", **operation.target(self.services, None, _text(request, "context"))
         )
         await self._reply(key, msgspec.to_builtins(operation.checked(answer, model.Context)))
 
     async def _question(self, kind: str, key: str, request: dict[str, Any]) -> None:
         context = _text(request, "context")
         del request["context"]
-        await self._reply(key, await question(self.services, self._session, kind, context, _convert(request, QUESTIONS[kind][0])))
+        await self._reply(key, await question(self.services, self.session, kind, context, _convert(request, QUESTIONS[kind][0])))
 
     async def op_complete(self, key: str, request: dict[str, Any]) -> None:
         await self._question("complete", key, request)

@@ -11,11 +11,11 @@ import msgspec
 from msgspec import UNSET
 
 from kernelgate import ids
-from kernelgate.api.base import BaseHandler, Services, retrying_host
+from kernelgate.api.base import BaseHandler, Services
 from kernelgate.api.native import model, operation
 from kernelgate.api.native.execution import StreamingHandler
 from kernelgate.api.native.session import next_token, page_limit, page_token
-from kernelgate.errors import CommandNotFound, InvalidRequest, RemoteProtocolError
+from kernelgate.errors import CommandNotFound, InvalidRequest
 from kernelgate.sessions.history import History
 from kernelgate.sessions.session import Session
 
@@ -75,18 +75,8 @@ def input_bytes(text: str | None, encoded: str | None) -> bytes:
 
 
 async def result(services: Services, session: Session, op: str, **fields: Any) -> bytes:
-    """A command's result as JSON, checked."""
-
-    async def once() -> bytes:
-        _, body = await session.link.request(op, **fields)
-        return body
-
-    body = await retrying_host(once, services, session)
-    try:
-        msgspec.json.decode(body, type=model.Command)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as exc:
-        raise RemoteProtocolError("the session's host answered something that is no result of a command") from exc
-    return body
+    """A command's result as JSON."""
+    return (await operation.result_of(services, session, model.Command, op, **fields))[0]
 
 
 async def answer(

@@ -93,8 +93,8 @@ async def ask(services: Services, session: Session, op: str, **fields: Any) -> A
     return await retrying_host(once, services, session)
 
 
-async def result(services: Services, session: Session, op: str, **fields: Any) -> bytes:
-    """A result as JSON, checked. Counts it where it is done."""
+async def result_of(services: Services, session: Session, kind: type[T], op: str, **fields: Any) -> tuple[bytes, T]:
+    """A request to a session's host that is answered with JSON of a kind: that JSON, and what it says."""
 
     async def once() -> bytes:
         _, body = await session.link.request(op, **fields)
@@ -102,9 +102,14 @@ async def result(services: Services, session: Session, op: str, **fields: Any) -
 
     body = await retrying_host(once, services, session)
     try:
-        made = msgspec.json.decode(body, type=model.Result)
+        return body, msgspec.json.decode(body, type=kind)
     except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as exc:
         raise RemoteProtocolError("the session's host answered something that is no result") from exc
+
+
+async def result(services: Services, session: Session, op: str, **fields: Any) -> bytes:
+    """An execution's result as JSON. Counts it where it is done."""
+    body, made = await result_of(services, session, model.Result, op, **fields)
     if op == "execute" and made.state == "done":
         _count(services, made.language, made.status, made.execution_time)
     return body

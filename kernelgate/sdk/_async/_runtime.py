@@ -21,3 +21,10 @@ async def call(callback: Callable[..., Any], *arguments: Any) -> Any:
 
     answer = callback(*arguments)
     return await answer if isawaitable(answer) else answer
+
+
+async def open_socket(url: str, headers: dict[str, str], **options: Any) -> Any:
+    """A WebSocket. Raises what websockets does."""
+    from websockets.asyncio.client import connect  # noqa: PLC0415
+
+    return await connect(url, additional_headers=headers, **options)

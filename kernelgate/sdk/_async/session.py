@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kernelgate.sdk._async.command import AsyncCommands, AsyncEnvironment, AsyncInteractive, AsyncProcesses, AsyncShells
     from kernelgate.sdk._async.filesystem import AsyncFileSystem
     from kernelgate.sdk._async.notebook import AsyncNotebooks
+    from kernelgate.sdk._async.terminal import AsyncTerminals
     from kernelgate.sdk._async.transport import AsyncTransport
     from kernelgate.sdk.events import Event
 
@@ -100,6 +101,13 @@ class AsyncSession:
         from kernelgate.sdk._async.command import AsyncShells  # noqa: PLC0415
 
         return AsyncShells(self._transport, self._path)
+
+    @property
+    def pty(self) -> AsyncTerminals:
+        """Terminals."""
+        from kernelgate.sdk._async.terminal import AsyncTerminals  # noqa: PLC0415
+
+        return AsyncTerminals(self._transport, self._path)
 
     @property
     def env(self) -> AsyncEnvironment:

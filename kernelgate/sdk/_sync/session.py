@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kernelgate.sdk._sync.command import Commands, Environment, Interactive, Processes, Shells
     from kernelgate.sdk._sync.filesystem import FileSystem
     from kernelgate.sdk._sync.notebook import Notebooks
+    from kernelgate.sdk._sync.terminal import Terminals
     from kernelgate.sdk._sync.transport import Transport
     from kernelgate.sdk.events import Event
 
@@ -101,6 +102,13 @@ class Session:
         from kernelgate.sdk._sync.command import Shells  # noqa: PLC0415
 
         return Shells(self._transport, self._path)
+
+    @property
+    def pty(self) -> Terminals:
+        """Terminals."""
+        from kernelgate.sdk._sync.terminal import Terminals  # noqa: PLC0415
+
+        return Terminals(self._transport, self._path)
 
     @property
     def env(self) -> Environment:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kernelgate.sdk import _wire, errors
-from kernelgate.sdk._sync._runtime import sleep
+from kernelgate.sdk._sync._runtime import open_socket, sleep
 from kernelgate.sdk._retry import Backoff
 
 if TYPE_CHECKING:
@@ -280,6 +280,31 @@ class Transport:
         except _http.HTTPX_ERRORS as error:
             # httpx tells the same story thrice in its own words; it stays reachable as __context__.
             raise _http.translate(error, url, request_id) from None
+
+    def open_socket(self, path: str, query: Mapping[str, Any]) -> Any:
+        """A WebSocket, tried for as long as `Retry` allows.
+
+        Raises:
+            KernelgateError: it was refused, or did not get through.
+        """
+        from urllib.parse import urlencode  # noqa: PLC0415  (for few)
+
+        from kernelgate.sdk import _sockets  # noqa: PLC0415
+
+        backoff = self._backoff()
+        while True:
+            url = self.endpoint.url.replace("http", "ws", 1)
+            request_id, headers = self._headers("*/*")
+            try:
+                options = _sockets.options(url, self._timeout.connect_s)
+                opened = open_socket(f"{url}{path}?{urlencode(_wire.query(query), doseq=True)}", headers, **options)
+            except _sockets.PROBLEMS as error:
+                ours = _sockets.translate(error, url, request_id)
+                if not isinstance(ours, _LOST) or not self._wait_out(backoff, ours):
+                    raise ours from None
+                continue
+            self._has_answered = True
+            return opened
 
     @staticmethod
     def decoded(answer: bytes, response: httpx.Response) -> Json:

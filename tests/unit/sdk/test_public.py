@@ -12,10 +12,13 @@ from tests.tools import unasync
 
 NAMES = set(
     """
-    UNSET AsyncClient AsyncCode AsyncContext AsyncContexts AsyncCreated AsyncExecutions AsyncNotebooks AsyncSession AsyncSessions
-    CellProgress Client Code CodeFailed Completion Context ContextInfo Contexts Created Death ExecutionError Executions Inspection
-    KernelgateError Language Logs Notebooks Pool Result ResultItem ResultPage Retry Session SessionInfo SessionPage Sessions
-    TimedOut Timeout Truncated errors events
+    UNSET AbortError AsyncClient AsyncCode AsyncCommands AsyncContext AsyncContexts AsyncCreated AsyncEnvironment AsyncExecutions
+    AsyncFileSystem AsyncInteractive AsyncNotebooks AsyncProcess AsyncProcesses AsyncScreen AsyncSession AsyncSessions AsyncShell
+    AsyncShells AsyncTerminal AsyncTerminals CellProgress Client Code CodeFailed CommandResult CommandTimeout Commands Completion
+    Context ContextInfo Contexts Created Death Environment ExecutionError Executions FileEdit FileEvent FileInfo FileMatch
+    FileSystem FileText Inspection Interactive KernelgateError Language Logs Notebooks Pool Process ProcessInfo Processes Result
+    ResultItem ResultPage Retry Screen Session SessionInfo SessionPage Sessions Shell Shells Terminal TerminalInfo Terminals
+    TimedOut Timeout Truncated Usage errors events
     """.split()  # noqa: SIM905  (a list this long reads better so)
 )
 
@@ -24,13 +27,24 @@ PAIRS = [(name, name.removeprefix("Async")) for name in sorted(NAMES) if name.st
 METHODS = {
     "Client": "close create delete get health languages url",
     "Code": "execute run run_code stream",
+    "Commands": "exec exec_stream execute execute_command get list run start start_background",
     "Context": "complete delete id inspect interrupt is_complete language name refresh restart",
     "Contexts": "complete create delete get inspect interrupt is_complete list restart",
     "Created": "",
+    "Environment": "get set unset",
     "Executions": "attach cancel events get list send_input start",
+    "FileSystem": "copy create_directory delete delete_file download download_file edit edit_file get_file_info info list list_directory ls mkdir move move_file read read_file read_multiple_files read_stream remove rename rm search search_files stat upload upload_file watch watch_directory write write_file",
+    "Interactive": "close send",
     "Notebooks": "export run",
-    "Session": "command delete env events file_system files filesystem fs id interrupt keep_alive labels notebooks processes refresh session_id shell start_interactive_session update",
+    "Process": "close_stdin get_info id info is_alive kill output pid refresh signal wait write",
+    "Processes": "kill kill_all killall list monitor ps",
+    "Screen": "close output resize signal write",
+    "Session": "command delete env events file_system files filesystem fs id interrupt keep_alive labels notebooks processes pty refresh session_id shell start_interactive_session update",
     "Sessions": "create delete get iterate list page",
+    "Shell": "close exec run",
+    "Shells": "create list",
+    "Terminal": "attach id kill pid refresh resize send_input signal wait write",
+    "Terminals": "create get list",
 }
 
 
@@ -99,7 +113,7 @@ def fresh(code):
 
 def test_importing_it_loads_nothing_of_the_server_and_nothing_heavy():
     loaded = fresh("from kernelgate.sdk import Client, AsyncClient, Result, errors, events\nimport sys\nprint(*sys.modules)").split()
-    heavy = {"tornado", "zmq", "httpx", "asyncio", "nbformat", "rich", "prompt_toolkit", "ssl"}
+    heavy = {"websockets", "tornado", "zmq", "httpx", "asyncio", "nbformat", "rich", "prompt_toolkit", "ssl"}
     assert not heavy & set(loaded)
     ours = {name for name in loaded if name.startswith("kernelgate.")}
     # The fold of events into notebooks is of neither side.
