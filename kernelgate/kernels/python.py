@@ -68,7 +68,7 @@ from IPython.core.autocall import ExitAutocall
 from IPython.core.error import UsageError
 from IPython.core.formatters import IPythonDisplayFormatter, MimeBundleFormatter
 from IPython.core.profiledir import ProfileDir
-from jupyter_client.session import Session
+from jupyter_client.session import Session, new_id
 from tornado import ioloop
 from traitlets import Instance, Type, default, observe
 from traitlets.config import Config
@@ -728,15 +728,19 @@ class KernelApp(IPKernelApp):
     exit_status = 0
     _leaving = False
 
-    def __init__(self, connection_file: str) -> None:
+    def __init__(self, connection_file: str = "") -> None:
         log = logging.getLogger("kernelgate.kernels.python")
         log.setLevel(logging.ERROR)
         log.propagate = False  # the root logger is the user's
         super().__init__(log=log, config=_CONFIG, connection_file=connection_file)
+        self.profile_dir = _shell().profile_dir
+
+    def _ip_default(self) -> str:
+        # It is in every connection file. Jupyter works it out all the same, by importing psutil, which after a fork copies 8 MiB of pages.
+        return "127.0.0.1"
 
     def initialize(self, argv: Any = None) -> None:
         """Make sockets, threads and the kernel around the shell."""
-        self.profile_dir = _profile_dir()
         self.init_pdb()
         self.load_connection_file()
         unset = 0 in (self.shell_port, self.iopub_port, self.stdin_port, self.control_port, self.hb_port)
@@ -974,6 +978,9 @@ def _shell() -> Any:
     )
     # Building the shell makes its user module the main module, which is true only in a kernel.
     sys.modules["__main__"] = main
+    _set_jedi_cache()
+    # IPython's advice after SystemExit: there is no Ctrl-D here.
+    warnings.filterwarnings("ignore", message="To exit: use 'exit'")
     return shell
 
 
@@ -1078,6 +1085,8 @@ def _prepare(preload: list[str]) -> dict[str, Any]:
         viewers.sort(key=lambda viewer: type(viewer).__name__ != "IPythonViewer")
     cells = [*_WARM_CELLS, *(cell for name, cell in _WARM_LIBRARY_CELLS.items() if name in imported)]
     _warm(shell, cells)
+    # Made here, since making it in each fork would copy the 4 MiB of pages that it touches.
+    _ = KernelApp.instance().session
     return {
         "modules": imported,
         "missing": missing,
@@ -1087,7 +1096,6 @@ def _prepare(preload: list[str]) -> dict[str, Any]:
 
 def _warm(shell: Any, cells: list[str]) -> None:
     """Run throw-away cells and requests, and remove every trace of them."""
-    _set_jedi_cache()
     session = Session(key=b"warm")
     for publisher in (shell.displayhook, shell.display_pub):
         publisher.session, publisher.pub_socket = session, _Nowhere()
@@ -1166,7 +1174,9 @@ def run(connection_file: str) -> NoReturn:
     status = 1
     try:
         _become_a_process_of_its_own()
-        app = KernelApp.instance(connection_file)
+        app = KernelApp.instance()
+        app.connection_file = connection_file
+        app.session.session, app.session.pid = new_id(), os.getpid()
         app.initialize()
         status = app.serve()
         _end_children()
@@ -1178,8 +1188,6 @@ def run(connection_file: str) -> NoReturn:
 
 
 def _become_a_process_of_its_own() -> None:
-    # IPython's advice after SystemExit: there is no Ctrl-D here.
-    warnings.filterwarnings("ignore", message="To exit: use 'exit'")
     import logging as _logging
     import multiprocessing.util
 
@@ -1189,7 +1197,6 @@ def _become_a_process_of_its_own() -> None:
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
-    _set_jedi_cache()
     for name, value in {
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PAGER": "cat",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 from datetime import datetime
 
@@ -217,3 +218,18 @@ def test_as_many_as_there_may_be(tight, tight_api):
     made.append(tight_api.create())
     for session in made:
         tight_api.delete(session)
+
+
+def test_kernels_of_one_zygote_share_no_secret_and_import_nothing_when_they_start(api):
+    """Importing psutil alone, as Jupyter does to find an address that is in the connection file anyway, copied 8 MiB of pages into each kernel."""
+    told = [
+        api.run(
+            session,
+            "import random, sys, numpy; get_ipython().kernel.session.session, random.random(), numpy.random.rand(), 'psutil' in sys.modules",
+        )["text"]
+        for session in (api.create(), api.create())
+    ]
+    first, second = (ast.literal_eval(text.replace("np.float64", "")) for text in told)
+    assert all(one != other for one, other in zip(first[:3], second[:3], strict=True))
+    assert not first[3]
+    assert not second[3]
