@@ -21,6 +21,7 @@ from kernelgate import settings as settings_module
 from kernelgate._aio import Tasks
 from kernelgate.api import routes
 from kernelgate.api.base import NotFoundHandler, Services
+from kernelgate.api.jupyter.routes import JUPYTER
 from kernelgate.api.metrics import Metrics
 from kernelgate.errors import ConfigError, KernelgateError
 from kernelgate.sessions.keeper import Keeper
@@ -40,7 +41,9 @@ class Gateway:
         (self.data / "sessions").mkdir(mode=0o711, exist_ok=True)
         self.registry = Registry(self.data / "registry.sqlite")
         self.services = Services(settings, self.registry, Keeper(settings, self.registry), Metrics())
-        handlers: list[Any] = [(path + "/?$", handler, {"services": self.services}) for path, handler in (*routes.NATIVE, *routes.SERVICE)]
+        handlers: list[Any] = [
+            (path + "/?$", handler, {"services": self.services}) for path, handler in (*routes.NATIVE, *routes.SERVICE, *JUPYTER)
+        ]
         application = web.Application(
             handlers,
             default_handler_class=NotFoundHandler,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import secrets
+import uuid
 
 _CALLER_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z")
 _SESSION_ID = re.compile(r"s[a-z2-7]{19}\Z")
@@ -28,6 +29,11 @@ def new_context_id() -> str:
 
 def new_execution_id() -> str:
     return "x" + _random(19)
+
+
+def new_document_id() -> str:
+    """Of a Jupyter session; what frontends expect looks like a UUID."""
+    return str(uuid.uuid4())
 
 
 def new_request_id() -> str:

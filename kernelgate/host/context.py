@@ -217,7 +217,7 @@ class Context:
             self.start()
         else:
             if self.relay is not None:
-                self.relay.restarting = True
+                self.relay.restart()
             self.kernel.kill(Death("restarted", message="the context was restarted"))
 
     def close(self) -> None:

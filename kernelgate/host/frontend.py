@@ -233,6 +233,8 @@ class Relay:
         """The kernel is gone with this execution: its frontend gets the reply that the kernel owes."""
         if job.origin is not None:
             self._answer_error(job.origin.header, job.origin.client, "KernelDied", death.message)
+            if not self.restarting:
+                self.abort(job.origin.client)
 
     def cancelled(self, job: Job) -> None:
         """An execution that was never sent is over: its frontend gets the reply that a kernel would give, and what came after it goes on."""
@@ -251,6 +253,11 @@ class Relay:
 
     # -- the kernel's life --
 
+    def restart(self) -> None:
+        """It was asked for: what waits is for the kernel that goes."""
+        self.restarting = True
+        self.abort()
+
     def sent(self, job: Job) -> None:
         """A cell went to the kernel, or will not: what came after it follows."""
         followers, job.followers = job.followers, []
@@ -267,7 +274,8 @@ class Relay:
 
     def kernel_gone(self, death: Death) -> bool:
         """Tells the frontends. Returns whether a new kernel should be started for them."""
-        self.abort()
+        if death.reason != "restarted":
+            self.abort()  # what was sent for the old one; where it was ended on purpose, what waits now came later
         if self.closed:
             return False
         failed, now = death.reason == "start_failed", time.monotonic()

@@ -20,6 +20,10 @@ CREATE TABLE IF NOT EXISTS sessions (
 );
 CREATE INDEX IF NOT EXISTS sessions_by_owner ON sessions (token_id, created_at);
 CREATE INDEX IF NOT EXISTS sessions_by_state ON sessions (state);
+CREATE TABLE IF NOT EXISTS frontend_kernels (id TEXT, token_id TEXT, session_id TEXT NOT NULL, context TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (token_id, id));
+CREATE TABLE IF NOT EXISTS frontend_documents (
+  id TEXT PRIMARY KEY, token_id TEXT NOT NULL, kernel_id TEXT NOT NULL, path TEXT NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL, created_at REAL NOT NULL
+);
 """
 
 
@@ -81,6 +85,11 @@ class Registry:
 
     def close(self) -> None:
         self._db.close()
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """For what else is kept in this file (sessions/frontend.py)."""
+        return self._db
 
     # -- tokens --
 

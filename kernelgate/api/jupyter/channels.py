@@ -1,0 +1,312 @@
+"""`/api/kernels/ID/channels`: the WebSocket of a frontend, in both of Jupyter's framings.
+
+The gateway only moves messages: the session's host keeps what the kernel says, numbered, and knows how far each client has come, so a frontend that was away, or whose
+gateway was killed, goes on where it was. How far it has come is what it has seen: behind every batch of messages goes a ping with the batch's number, and clients answer
+pings in order. Of a client that answers none, what its socket took counts as seen. A batch that was sent just before the end and not confirmed yet may come twice.
+
+Nothing is dropped to go faster: a reader that is slow is waited for, what is meant for it stays on disk, and one that takes nothing at all is closed with 1013.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import socket
+import time
+from collections import deque
+from typing import Any
+
+from tornado import websocket
+
+from kernelgate._aio import Tasks
+from kernelgate.api.base import Services
+from kernelgate.api.errors import status_of
+from kernelgate.api.jupyter import handler
+from kernelgate.api.jupyter.handler import Door, Kernel
+from kernelgate.errors import Draining, HostUnavailable, KernelgateError, NotFound, RemoteProtocolError, SessionClosed
+from kernelgate.link import framelog
+from kernelgate.link.client import Duplex
+from kernelgate.protocol import frontend
+
+log = logging.getLogger(__name__)
+
+#: A batch of so few messages that was sent so short a time before the end, and not confirmed yet, counts as seen.
+_TRUSTED_MESSAGES, _TRUSTED_S = 3, 0.1
+_REATTACH_TRIES = 25
+_MAX_NAME = 256
+_LOST = "Messages that were sent while this client was away are not there any more: there were too many."
+
+
+class ChannelsHandler(Door, websocket.WebSocketHandler):
+    """Authenticated as every path of this door. Refusals are JSON: 401, 403, 404, 503."""
+
+    def initialize(self, services: Services) -> None:
+        self.services = services
+        self._tasks = Tasks()
+        self._kernel: Kernel | None = None
+        self._link: Duplex | None = None
+        self._linked = asyncio.Event()
+        self._opened = self._left = False
+        self._name = ""
+        self._v1 = False
+        self._sent: int | None = None
+        self._seen = 0
+        self._answers_pings = False
+        self._unconfirmed: deque[tuple[int, int, float]] = deque()  # (number, messages, when)
+
+    async def prepare(self) -> None:
+        self.enter()
+        self.request_id = self.take_request_id()
+        self.set_header("X-Request-Id", self.request_id)
+        try:
+            self.check_host()
+            self.check_origin_allowed()
+            self.token = self.authenticate()
+            if self.services.draining:
+                raise Draining("this server is stopping; try again in a moment")
+            self._kernel = handler.find(self, self.path_kwargs["kernel_id"])
+            await handler.describe(self, self._kernel)
+            self._name = self.get_query_argument("session_id", "")[:_MAX_NAME] or f"nameless-{secrets.token_hex(8)}"
+            await self._take_over()
+        except KernelgateError as exc:
+            self.set_status(404 if isinstance(exc, SessionClosed) else status_of(exc))
+            self.set_header("Content-Type", "application/json")
+            self.finish(json.dumps({"message": exc.detail, "reason": exc.code}))
+
+    async def _take_over(self) -> None:
+        """The same client on a new socket: the old one, of which it may not know that it is dead, ends first."""
+        for other in list(self.services.channels):
+            if isinstance(other, ChannelsHandler) and other.kernel == self.kernel and other._name == self._name:  # noqa: SLF001 - of this class
+                await other.leave()
+                other.close(1000, "the client has connected again")
+
+    @property
+    def kernel(self) -> Kernel:
+        assert self._kernel is not None
+        return self._kernel
+
+    def check_origin(self, origin: str) -> bool:  # noqa: ARG002 - Tornado's signature
+        return True  # prepare has checked it, and answers with a reason
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        self._v1 = frontend.V1 in subprotocols
+        return frontend.V1 if self._v1 else None
+
+    def open(self, *_: str, **__: str) -> None:
+        self.set_nodelay(True)  # without it a cell takes 40 ms more
+        self._opened = True
+        self.kernel.session.busy += 1
+        self.services.metrics.streams.inc()
+        self.services.channels.add(self)
+        self._tasks.start(self._serve(), "frontend:serve")
+
+    def on_close(self) -> None:
+        if not self._opened:
+            return  # it was refused, and its connection is closed now
+        self.kernel.session.busy -= 1
+        self.kernel.session.touch()
+        self.services.channels.discard(self)
+        self.services.metrics.streams.dec()
+        self._linked.set()
+        self.services.tasks.start(self._end(), "frontend:end")
+
+    async def _end(self) -> None:
+        await self.leave()
+        await self._tasks.close()
+
+    def drain(self) -> None:
+        """The server is stopping: closes with 1012 (service restart), on which frontends come back."""
+        self.close(1012, "the server is restarting; connect again")
+
+    # -- how far it has come --
+
+    def on_pong(self, data: bytes) -> None:
+        if not data.isdigit() or len(data) > 18:
+            return  # of the pings that only keep the connection alive
+        self._answers_pings = True
+        # Many clients send with Nagle's algorithm, and the next request would wait until this is acknowledged, 40 ms later.
+        stream = getattr(self.ws_connection, "stream", None)
+        if stream is not None and stream.socket is not None:
+            stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        self._seen = max(self._seen, int(data))
+        while self._unconfirmed and self._unconfirmed[0][0] <= self._seen:
+            self._unconfirmed.popleft()
+
+    def _position(self) -> int:
+        assert self._sent is not None
+        if not self._answers_pings or not self._unconfirmed:
+            return self._sent
+        messages = sum(count for _, count, _ in self._unconfirmed)
+        if messages <= _TRUSTED_MESSAGES and time.monotonic() - self._unconfirmed[0][2] < _TRUSTED_S:
+            return self._sent
+        return self._seen
+
+    async def leave(self) -> None:
+        """Tells the host that the client is gone, and how far it has come. Once."""
+        link, self._link = self._link, None
+        if self._left or link is None:
+            return
+        self._left = True
+        with contextlib.suppress(KernelgateError):
+            await link.send({"end": True, "at": self._position()})
+        link.close()
+
+    # -- from the host --
+
+    async def _serve(self) -> None:
+        """Until the client leaves, or the kernel is gone."""
+        tries = 0
+        while not self._left:
+            try:
+                await self._attach()
+                tries = 0
+                if await self._deliver():
+                    raise NotFound("the kernel was deleted")
+            except HostUnavailable:
+                self._linked.clear()
+                self._link = None
+                tries += 1
+                try:
+                    await self.services.keeper.check(self.kernel.session)
+                except SessionClosed:
+                    tries = _REATTACH_TRIES
+                if tries >= _REATTACH_TRIES:
+                    await self._gone()
+                    return
+                await asyncio.sleep(0.1)
+            except (NotFound, SessionClosed):
+                await self._gone()
+                return
+            except websocket.WebSocketClosedError:
+                return
+            except KernelgateError as exc:
+                log.warning("a frontend was let go: %s", exc.detail, extra={"request_id": self.request_id})
+                self.close(1011, exc.detail[:100])
+                return
+
+    async def _attach(self) -> None:
+        limits = self.services.settings.executions
+        self._link = await self.kernel.session.link.duplex(
+            "frontend_attach",
+            context=self.kernel.context,
+            client=self._name,
+            after=self._sent,
+            request_id=self.request_id,
+            limits={"timeout_s": limits.max_timeout_s, "output_bytes": limits.max_output_bytes, "result_bytes": limits.max_result_bytes},
+        )
+        header, _ = await self._link.receive()
+        if self._sent is None:
+            self._sent = self._seen = _number(header)
+        self._linked.set()
+
+    async def _deliver(self) -> bool:
+        """Writes what the host sends. True where the kernel is gone."""
+        link = self._link
+        while link is not None and not self._left:
+            header, body = await link.receive()
+            if header.get("end"):
+                return bool(header.get("deleted"))
+            if header.get("missed"):
+                await self._put([_notice(_LOST)])
+                continue
+            messages = []
+            try:
+                messages = [record.data for record in framelog.decode(body)]
+            except ValueError as exc:
+                raise RemoteProtocolError("the session's host sent something that is no message") from exc
+            await self._put(messages)
+            self._sent = at = _number(header)
+            self._unconfirmed.append((at, len(messages), time.monotonic()))
+            with contextlib.suppress(websocket.WebSocketClosedError):
+                self.ping(str(at).encode())
+            if not self._left:
+                await link.send({"at": at})
+        return False
+
+    async def _put(self, messages: list[bytes]) -> None:
+        """Writes them, and waits until the socket has taken them. Raises WebSocketClosedError."""
+        future: asyncio.Future[None] | None = None
+        for message in messages:
+            channel, parts = frontend.decode(message)
+            framed: str | bytes = message if self._v1 else frontend.to_legacy(channel, parts)
+            future = self.write_message(framed, binary=isinstance(framed, bytes))
+        if future is None:
+            return
+        # Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
+        done, _ = await asyncio.wait({future}, timeout=self.services.settings.server.write_timeout_s)
+        if not done:
+            future.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())
+            log.info("a reader that takes nothing was let go", extra={"request_id": self.request_id})
+            self.close(1013, "the reader takes nothing")
+            raise websocket.WebSocketClosedError
+        await future
+
+    async def _gone(self) -> None:
+        """The kernel is no more: says so, and closes for good."""
+        with contextlib.suppress(websocket.WebSocketClosedError):
+            await self._put([_message("status", {"execution_state": "dead"})])
+            self.close(1000, "the kernel is gone")
+
+    # -- from the client --
+
+    async def on_message(self, message: str | bytes) -> None:
+        """The next message is read when this one was taken. What is no message is dropped with a line in the log, and the connection stays."""
+        try:
+            channel, parts = frontend.decode(message) if self._v1 and isinstance(message, bytes) else frontend.from_legacy(message)
+            _, msg_type = frontend.check(parts)
+            if channel not in frontend.CHANNELS:
+                raise RemoteProtocolError(f"there is no channel {channel[:50]!r} to send on")
+        except RemoteProtocolError as exc:
+            log.warning("a frontend's message was dropped: %s", exc.detail, extra={"request_id": self.request_id})
+            return
+        self.kernel.session.touch()
+        if msg_type == "shutdown_request":
+            await self._shut_down(channel, parts)
+            return
+        body = frontend.encode(channel, parts)
+        while not self._left:
+            await self._linked.wait()
+            link = self._link
+            if link is None:
+                return
+            try:
+                await link.send({}, body)
+            except HostUnavailable:
+                self._linked.clear()  # it is being found again
+            else:
+                return
+
+    async def _shut_down(self, channel: str, parts: list[bytes]) -> None:
+        """A client's `shutdown_request` is a delete, or a restart, and is answered as a kernel would."""
+        content = json.loads(parts[3])
+        restart = bool(content.get("restart")) if isinstance(content, dict) else False
+        reply = _message("shutdown_reply", {"status": "ok", "restart": restart}, channel=channel, parent=parts[0])
+        with contextlib.suppress(websocket.WebSocketClosedError):
+            await self._put([reply])
+        with contextlib.suppress(KernelgateError):
+            if restart:
+                await handler.ask(self.services, self.kernel.session, "context_restart", context=self.kernel.context)
+            else:
+                await handler.delete(self, self.kernel)
+
+
+def _message(msg_type: str, content: dict[str, Any], *, channel: str = "iopub", parent: bytes = b"{}") -> bytes:
+    header = {
+        "msg_id": secrets.token_hex(16), "msg_type": msg_type, "username": "kernelgate", "session": "kernelgate", "version": "5.4",
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()),
+    }  # fmt: skip
+    return frontend.encode(channel, [json.dumps(header).encode(), parent, b"{}", json.dumps(content).encode()])
+
+
+def _notice(text: str) -> bytes:
+    return _message("stream", {"name": "stderr", "text": text + "\n"})
+
+
+def _number(header: dict[str, Any]) -> int:
+    at = header.get("at")
+    if not isinstance(at, int):
+        raise RemoteProtocolError("the session's host sent no position")
+    return at
