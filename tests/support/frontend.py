@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import struct
 import time
 import uuid
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from tornado.httpclient import HTTPRequest
@@ -74,11 +76,10 @@ class Frontend:
         """The connection breaks: no closing handshake, no FIN (a reset)."""
 
         async def aborted() -> None:
-            stream = (
-                self.socket.protocol._detach_stream() if hasattr(self.socket.protocol, "_detach_stream") else self.socket.protocol.stream
-            )
-            stream.socket.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER of no seconds
-            stream.close()
+            protocol, self.socket.protocol = self.socket.protocol, None
+            assert protocol is not None
+            protocol.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            protocol.stream.close()
             await self._cancel_rest()
 
         self.loop.run_until_complete(aborted())
@@ -167,13 +168,18 @@ class Frontend:
         return self.wait(lambda message: message["channel"] in ("shell", "control") and message["parent_header"].get("msg_id") == msg_id)
 
     def finish(self, msg_id: str) -> list[Message]:
-        """Everything of a request, when both its reply and its idle are there."""
+        """Everything of a request, when both its reply and its idle are there, in whichever order."""
+        missing = {"reply", "idle"}
 
-        def done(_: Message) -> bool:
-            own = self.of(msg_id)
-            return any(one["channel"] == "shell" for one in own) and any(state(one) == "idle" for one in own)
+        def done(message: Message) -> bool:
+            if message["parent_header"].get("msg_id") == msg_id:
+                if message["channel"] == "shell":
+                    missing.discard("reply")
+                elif state(message) == "idle":
+                    missing.discard("idle")
+            return not missing
 
-        if not done({}):
+        if not any(done(message) for message in self.received[: self._looked_at]):
             self.wait(done)
         return self.of(msg_id)
 
@@ -225,7 +231,7 @@ def unpack_v1(data: str | bytes) -> Message:
     assert isinstance(data, bytes)
     (count,) = struct.unpack_from("<Q", data)
     offsets = struct.unpack_from(f"<{count}Q", data, 8)
-    channel, *parts = (data[start:end] for start, end in zip(offsets, offsets[1:], strict=False))
+    channel, *parts = (data[start:end] for start, end in pairwise(offsets))
     names = ("header", "parent_header", "metadata", "content")
     return {"channel": channel.decode(), **{name: json.loads(part) for name, part in zip(names, parts, strict=False)}, "buffers": parts[4:]}
 
@@ -246,7 +252,7 @@ def unpack_legacy(data: str | bytes) -> Message:
     if isinstance(data, bytes):
         (count,) = struct.unpack_from(">I", data)
         offsets = (*struct.unpack_from(f">{count}I", data, 4), len(data))
-        body, *buffers = (data[start:end] for start, end in zip(offsets, offsets[1:], strict=False))
+        body, *buffers = (data[start:end] for start, end in pairwise(offsets))
         data = body.decode()
     message: Message = json.loads(data)
     assert message["msg_id"] == message["header"]["msg_id"]

@@ -1,0 +1,222 @@
+"""What Jupyter's own servers lose, drop or never answer, by their measured weaknesses: here it all arrives, once and in order."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests.jupyter.conftest import start
+from tests.support.frontend import Frontend, kind, state, text
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.python]
+
+#: Prints slowly enough that a test can leave and come back in between, each line by itself.
+SLOW = "import time\nfor number in range(60):\n    print(number, flush=True)\n    time.sleep(0.01)"
+SLOW_TEXT = "".join(f"{number}\n" for number in range(60))
+
+
+def test_a_cell_has_the_messages_that_a_frontend_waits_for(frontend):
+    assert [kind(message) + (f":{state(message)}" if state(message) else "") for message in frontend.run("print('a'); 6*7")] == [
+        "iopub:status:busy", "iopub:execute_input", "iopub:stream", "iopub:execute_result", "shell:execute_reply", "iopub:status:idle",
+    ]  # fmt: skip
+
+
+def test_both_framings_carry_buffers_both_ways(server, kernel):
+    code = """
+from comm import create_comm
+comm = create_comm(target_name="echo")
+comm.on_msg(lambda message: comm.send({"got": [bytes(one).decode() for one in message["buffers"]]}, buffers=message["buffers"]))
+comm.comm_id
+"""
+    for v1 in (True, False):
+        with Frontend(server, kernel, v1=v1) as one:
+            (result,) = [message for message in one.run(code) if kind(message) == "iopub:execute_result"]
+            comm_id = result["content"]["data"]["text/plain"].strip("'")
+            sent = one.send("comm_msg", {"comm_id": comm_id, "data": {}}, buffers=[b"first", b"", b"third"])
+            echo = one.wait(lambda message, sent=sent: kind(message) == "iopub:comm_msg" and message["parent_header"]["msg_id"] == sent)
+            assert echo["content"]["data"] == {"got": ["first", "", "third"]}
+            assert echo["buffers"] == [b"first", b"", b"third"]
+
+
+def test_every_one_of_5000_prints_arrives(frontend):
+    messages = frontend.run("for number in range(5000): print(number, flush=True)")
+    assert text(messages) == "".join(f"{number}\n" for number in range(5000))
+
+
+def test_twenty_megabytes_of_text_arrive(frontend):
+    messages = frontend.run("for number in range(200): print(str(number % 10) * 100_000)")
+    lines = text(messages).splitlines()
+    assert [(len(line), line[0]) for line in lines] == [(100_000, str(number % 10)) for number in range(200)]
+
+
+def test_every_one_of_8000_displays_arrives(frontend):
+    messages = frontend.run("from IPython.display import display\nfor number in range(8000): display(number)")
+    shown = [message["content"]["data"]["text/plain"] for message in messages if kind(message) == "iopub:display_data"]
+    assert shown == [str(number) for number in range(8000)]
+
+
+def test_a_client_that_comes_back_gets_what_it_missed(server, kernel):
+    """Closed in order, and broken off, alone and while another client stays; as itself, and under another name."""
+    for break_off, stays, same in (
+        (False, False, True),
+        (True, False, True),
+        (False, True, True),
+        (True, True, True),
+        (False, False, False),
+    ):
+        other = Frontend(server, kernel) if stays else None
+        first = Frontend(server, kernel)
+        asked = first.execute(SLOW)
+        first.wait(lambda message: message["header"]["msg_type"] == "stream" and message["content"]["text"].startswith("9"))
+        (first.abort if break_off else first.close)()
+        with Frontend(server, kernel, session=first.session if same else "") as second:
+            second.finish(asked)
+            ids, both = set(), []
+            for message in first.of(asked) + second.of(asked):
+                if message["header"]["msg_id"] not in ids:
+                    ids.add(message["header"]["msg_id"])
+                    both.append(message)
+            assert text(both) == SLOW_TEXT, (break_off, stays, same)
+        if other is not None:
+            other.wait(lambda message, asked=asked: state(message) == "idle" and message["parent_header"].get("msg_id") == asked)
+            assert text(other.of(asked)) == SLOW_TEXT
+            other.close()
+
+
+def test_a_client_that_left_nothing_behind_is_no_burden_to_the_next(server, kernel):
+    with Frontend(server, kernel) as first:
+        first.run("print('of the first')")
+    with Frontend(server, kernel) as second:
+        second.run("1")
+        assert all(message["parent_header"].get("session") == second.session for message in second.received)
+
+
+def test_executing_right_after_a_restart_is_answered(server, api, own_kernel):
+    with Frontend(server, own_kernel) as one:
+        for busy in (False, True, False, True):
+            hanging = one.execute("import time; time.sleep(60)") if busy else None
+            if hanging:
+                one.wait(
+                    lambda message, hanging=hanging: (
+                        kind(message) == "iopub:execute_input" and message["parent_header"]["msg_id"] == hanging
+                    )
+                )
+            assert api.http.post(f"/api/kernels/{own_kernel}/restart", json={}).status_code == 200
+            messages = one.run("'x' in globals()")
+            assert [message["content"]["status"] for message in messages if message["channel"] == "shell"] == ["ok"]
+            if hanging:
+                assert [message["content"]["ename"] for message in one.finish(hanging) if message["channel"] == "shell"] == ["KernelDied"]
+
+
+def test_a_restart_is_told_to_every_client(server, api, own_kernel):
+    with Frontend(server, own_kernel) as one, Frontend(server, own_kernel) as other:
+        one.run("x = 1")
+        model = api.call("POST", f"/api/kernels/{own_kernel}/restart", 200)
+        assert model["id"] == own_kernel
+        for client in (one, other):
+            client.wait(lambda message: state(message) == "starting")
+            client.wait(lambda message: state(message) == "idle")
+
+
+def test_a_kernel_that_dies_is_announced_and_another_takes_its_place(server, own_kernel):
+    """What it ran and what waited for it is answered: nobody waits for ever."""
+    with Frontend(server, own_kernel) as one, Frontend(server, own_kernel) as other:
+        died = one.execute("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+        waits = one.execute("'never'")
+        assert one.reply(died)["content"]["ename"] == "KernelDied"
+        assert one.reply(waits)["content"]["status"] == "aborted"
+        for client in (one, other):
+            client.wait(lambda message: state(message) == "restarting")
+        assert one.run("6*7")[-1]["content"] == {"execution_state": "idle"}
+
+
+def test_a_failure_takes_its_clients_waiting_cells_with_it_and_no_others(server, kernel, api):
+    with Frontend(server, kernel) as one, Frontend(server, kernel) as other:
+        fails = one.execute("import time; time.sleep(0.3); 1/0")
+        one.wait(lambda message: kind(message) == "iopub:execute_input")
+        waits, runs = one.execute("'never'"), other.execute("'still'")
+        assert one.reply(fails)["content"]["ename"] == "ZeroDivisionError"
+        assert one.reply(waits)["content"]["status"] == "aborted"
+        assert other.reply(runs)["content"]["status"] == "ok"
+        assert one.finish(one.execute("1"))[-1]["content"]["execution_state"] == "idle"
+
+
+def test_concurrent_starts_do_not_mix_their_environments(server, api):
+    wanted = ["A", "B", None, "C", None]
+    kernels: list[str | None] = [None] * len(wanted)
+
+    def begin(place: int) -> None:
+        with server.api() as own:
+            kernels[place] = start(own, **({"env": {"KERNEL_WHO": wanted[place]}} if wanted[place] else {}))
+
+    threads = [threading.Thread(target=begin, args=(place,)) for place in range(len(wanted))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for who, kernel in zip(wanted, kernels, strict=True):
+        with Frontend(server, str(kernel)) as one:
+            (result,) = [m for m in one.run("import os; os.environ.get('KERNEL_WHO', 'nobody')") if kind(m) == "iopub:execute_result"]
+            assert result["content"]["data"]["text/plain"] == repr(who or "nobody")
+        api.call("DELETE", f"/api/kernels/{kernel}", 204)
+
+
+def test_bursts_of_starts_all_answer(server, api):
+    failures: list[str] = []
+
+    def live() -> None:
+        with server.api() as own:
+            made = start(own)
+            with Frontend(server, made) as one:
+                if [m["content"]["status"] for m in one.run("1") if m["channel"] == "shell"] != ["ok"]:
+                    failures.append(made)
+            own.call("DELETE", f"/api/kernels/{made}", 204)
+
+    for _ in range(2):
+        threads = [threading.Thread(target=live) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert not [one for one in api.call("GET", "/api/kernels") if one["execution_state"] == "starting"]
+
+
+def test_memory_is_flat_while_nobody_listens(server, api, own_kernel):
+    """40 MB are printed with nobody attached: they wait on disk, and the last of them arrives."""
+
+    def memory_kb() -> int:
+        with open(f"/proc/{server.pid}/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+    first = Frontend(server, own_kernel)
+    first.run("1")
+    before = memory_kb()
+    asked = first.execute("import time; time.sleep(0.3)\nfor _ in range(400): print('x' * 100_000)")
+    first.wait(lambda message: kind(message) == "iopub:execute_input" and message["parent_header"]["msg_id"] == asked)
+    first.close()
+    api.until(lambda: api.call("GET", f"/api/kernels/{own_kernel}")["execution_state"] == "idle")
+    assert memory_kb() - before < 20_000
+    with Frontend(server, own_kernel, session=first.session) as second:
+        second.finish(asked)
+        assert len(text(second.of(asked))) == 400 * 100_001
+
+
+def test_nonsense_is_dropped_and_the_connection_stays(server, kernel):
+    for v1, bad in ((True, [b"", b"\x01", b"\xff" * 64, "{}"]), (False, ["{", "[]", '{"header": 1}', b"\x00", b"\xff" * 64])):
+        with Frontend(server, kernel, v1=v1) as one:
+            for data in bad:
+                one.send_raw(data)
+            one.send("execute_request", {"code": "1"}, channel="nowhere")
+            broken = one.send("execute_request", {"code": 7})
+            assert one.reply(broken)["content"]["status"] == "error"
+            assert one.run("1")
+
+
+def test_signatures_and_keys_are_not_shown(server, kernel):
+    with Frontend(server, kernel) as one:
+        one.run("1")
+        assert all(
+            set(message) == {"channel", "header", "parent_header", "metadata", "content", "buffers", "at"} for message in one.received
+        )
