@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NOBLOCK = int(zmq.NOBLOCK)
 CHANNELS = ("shell", "iopub", "stdin", "control")
 #: Kernels inside a sandbox listen on its own loopback, above the ports the system gives out by itself (32768 to 60999).
 FIRST_PORT = 61000
@@ -248,7 +249,7 @@ class Kernel:
             if self.dead:
                 return
             try:
-                frames = sock.recv_multipart(zmq.NOBLOCK)
+                frames = sock.recv_multipart(_NOBLOCK)
             except zmq.Again:
                 return
             try:

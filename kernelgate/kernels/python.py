@@ -100,6 +100,10 @@ LEAVE_WITHIN_S = 0.5
 
 SIGTERM_STATUS = 128 + signal.SIGTERM
 
+# ipykernel looks up, at each cell and for 0.2 ms, which arguments the shell's method takes.
+_accepts = functools.lru_cache(maxsize=8)(ipykernel.kernelbase._accepts_parameters)
+ipykernel.ipkernel._accepts_parameters = lambda method, names: _accepts(method, tuple(names))  # type: ignore[attr-defined]
+
 # Requests whose handling says nothing about whose output comes next: a kernel_info that follows an
 # execute must not become the parent of what a thread of that execution prints late.
 _PASSIVE = {

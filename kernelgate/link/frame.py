@@ -8,6 +8,7 @@ from typing import Any
 
 from kernelgate.errors import RemoteProtocolError
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _LENGTHS = struct.Struct(">II")
 #: A header holds what the API's request body holds, code included; the API's own limit (16 MiB by default) is below.
 MAX_HEADER_BYTES = 64 * 1024 * 1024
@@ -18,7 +19,7 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 def encode(header: dict[str, Any], body: bytes = b"") -> bytes:
-    head = json.dumps(header, separators=(",", ":")).encode()
+    head = _encode(header).encode()
     return _LENGTHS.pack(len(head), len(body)) + head + body
 
 

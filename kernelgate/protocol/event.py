@@ -13,6 +13,8 @@ from typing import Any
 
 Event = dict[str, Any]
 
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
 # In JSON of ASCII alone: an escaped backslash (after which "ud800" is just text), a pair of surrogates, and a half one, which Unicode text cannot have and strict readers refuse.
 _SURROGATES = re.compile(r"\\\\|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|\\ud[89a-f][0-9a-f]{2}")
 
@@ -30,9 +32,9 @@ def encode(seq: int, execution_id: str | None, kind: str, time: float, fields: d
     """One line of the journal, line feed included."""
     event = {"seq": seq, "execution_id": execution_id, "type": kind, "time": round(time, 6), **fields}
     try:
-        text = json.dumps(event, separators=(",", ":"), allow_nan=False)
+        text = _encode(event)
     except ValueError:
-        text = json.dumps(_finite(event), separators=(",", ":"), allow_nan=False)
+        text = _encode(_finite(event))
     if "\\ud" in text:
         text = _SURROGATES.sub(_whole, text)
     return text.encode() + b"\n"

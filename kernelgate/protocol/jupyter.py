@@ -13,6 +13,8 @@ from typing import Any
 from kernelgate.errors import RemoteProtocolError
 
 DELIMITER = b"<IDS|MSG>"
+_load = json.JSONDecoder().decode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 PROTOCOL_VERSION = "5.4"
 
 
@@ -96,7 +98,7 @@ class Wire:
         if self._mac is not None and not hmac.compare_digest(self._sign(parts), bytes(signature)):
             raise RemoteProtocolError("a kernel sent a message with a wrong signature")
         try:
-            header, parent, metadata, content = (json.loads(part) for part in parts)
+            header, parent, metadata, content = (_load(part.decode("utf-8", "surrogatepass")) for part in parts)
         except (ValueError, RecursionError) as exc:
             raise RemoteProtocolError("a kernel sent a message that is not JSON") from exc
         if not isinstance(header, dict) or not isinstance(content, dict) or not isinstance(header.get("msg_type"), str):
@@ -117,4 +119,4 @@ class Wire:
 
 
 def _dump(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _encode(value).encode("utf-8", "replace")
