@@ -16,9 +16,17 @@ SLOW = "import time\nfor number in range(60):\n    print(number, flush=True)\n  
 SLOW_TEXT = "".join(f"{number}\n" for number in range(60))
 
 
+def statuses(messages):
+    """How a request was answered."""
+    return [message["content"]["status"] for message in messages if message["channel"] == "shell"]
+
+
 def test_a_cell_has_the_messages_that_a_frontend_waits_for(frontend):
-    assert [kind(message) + (f":{state(message)}" if state(message) else "") for message in frontend.run("print('a'); 6*7")] == [
-        "iopub:status:busy", "iopub:execute_input", "iopub:stream", "iopub:execute_result", "shell:execute_reply", "iopub:status:idle",
+    """Each channel in order; between the two there is none, as with every kernel."""
+    messages = frontend.run("print('a'); 6*7")
+    assert [kind(message) for message in messages if message["channel"] == "shell"] == ["shell:execute_reply"]
+    assert [state(message) or message["header"]["msg_type"] for message in messages if message["channel"] == "iopub"] == [
+        "busy", "execute_input", "stream", "execute_result", "idle",
     ]  # fmt: skip
 
 
@@ -104,7 +112,7 @@ def test_executing_right_after_a_restart_is_answered(server, api, own_kernel):
                 )
             assert api.http.post(f"/api/kernels/{own_kernel}/restart", json={}).status_code == 200
             messages = one.run("'x' in globals()")
-            assert [message["content"]["status"] for message in messages if message["channel"] == "shell"] == ["ok"]
+            assert statuses(messages) == ["ok"]
             if hanging:
                 assert [message["content"]["ename"] for message in one.finish(hanging) if message["channel"] == "shell"] == ["KernelDied"]
 
@@ -128,7 +136,7 @@ def test_a_kernel_that_dies_is_announced_and_another_takes_its_place(server, own
         assert one.reply(waits)["content"]["status"] == "aborted"
         for client in (one, other):
             client.wait(lambda message: state(message) == "restarting")
-        assert one.run("6*7")[-1]["content"] == {"execution_state": "idle"}
+        assert statuses(one.run("6*7")) == ["ok"]
 
 
 def test_a_failure_takes_its_clients_waiting_cells_with_it_and_no_others(server, kernel, api):
@@ -139,7 +147,7 @@ def test_a_failure_takes_its_clients_waiting_cells_with_it_and_no_others(server,
         assert one.reply(fails)["content"]["ename"] == "ZeroDivisionError"
         assert one.reply(waits)["content"]["status"] == "aborted"
         assert other.reply(runs)["content"]["status"] == "ok"
-        assert one.finish(one.execute("1"))[-1]["content"]["execution_state"] == "idle"
+        assert statuses(one.run("1")) == ["ok"]
 
 
 def test_concurrent_starts_do_not_mix_their_environments(server, api):
@@ -169,7 +177,7 @@ def test_bursts_of_starts_all_answer(server, api):
         with server.api() as own:
             made = start(own)
             with Frontend(server, made) as one:
-                if [m["content"]["status"] for m in one.run("1") if m["channel"] == "shell"] != ["ok"]:
+                if statuses(one.run("1")) != ["ok"]:
                     failures.append(made)
             own.call("DELETE", f"/api/kernels/{made}", 204)
 
