@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelgate.errors import CapacityExceeded, KernelStartFailed, KernelUnresponsive, NotWaitingForInput
+from kernelgate.host import artifacts
 from kernelgate.host.kernel import Kernel, new_connection
 from kernelgate.protocol.execution import Death, Emit, Execution
 from kernelgate.protocol.jupyter import Message
@@ -46,6 +47,9 @@ class Job:
     #: The frontend's request that it was made of, and what frontends sent after it while it waited.
     origin: Origin | None = None
     followers: list[list[bytes]] = field(default_factory=list)
+    #: What of its files is to be returned, and when it was sent, where something is.
+    artifacts: dict[str, Any] | None = None
+    since_ns: int | None = None
 
 
 class Context:
@@ -63,6 +67,8 @@ class Context:
         self.death: Death | None = None
         self.queue: deque[Job] = deque()
         self.current: Job | None = None
+        #: It has ended but for what it made, which is looked for.
+        self._gathering: Job | None = None
         self.beside: dict[str, Job] = {}  # in subshells, which do not wait for the queue
         self.relay: Relay | None = None
         self.last_execution_id: str | None = None
@@ -80,12 +86,16 @@ class Context:
         elif not kernel.ready:
             state = "starting"
         else:
-            state = "busy" if self.current else "idle"
+            state = "busy" if self._is_busy else "idle"
         return {
             "id": self.id, "name": self.name, "language": self.language, "cwd": self.cwd, "is_default": self.is_default, "state": state,
             "execution_count": self.execution_count, "queued": len(self.queue), "created_at": timestamp(self.created_at), "generation": self.generation,
             "death": self.death.as_dict() if self.death and state == "dead" else None,
         }  # fmt: skip
+
+    @property
+    def _is_busy(self) -> bool:
+        return self.current is not None or self._gathering is not None
 
     def start(self, on_up: Callable[[Death | None], None] | None = None) -> None:
         """Starts a kernel where none runs. `on_up` is told when it is ready, or why it will not be."""
@@ -252,15 +262,19 @@ class Context:
         self.host.jobs[job.execution.id] = (self, job)
         self._next()
 
+    def ahead(self) -> int:
+        """How many are before one that comes now."""
+        return len(self.queue) + (1 if self._is_busy else 0)
+
     def position(self, execution_id: str) -> int | None:
         """How many are before it; 0 is next. None once it is started."""
         for place, job in enumerate(self.queue):
             if job.execution.id == execution_id:
-                return place + (1 if self.current else 0)
+                return place + (1 if self._is_busy else 0)
         return None
 
     def _next(self) -> None:
-        if self.current is not None or not self.queue:
+        if self._is_busy or not self.queue:
             return
         kernel = self.kernel
         if kernel is None or kernel.dead:
@@ -276,6 +290,8 @@ class Context:
     def _send(self, kernel: Kernel, job: Job) -> None:
         self.used = True
         execution = job.execution
+        if job.artifacts is not None:
+            job.since_ns = artifacts.begin()
         now = time.monotonic()
         self.host.spool.mark_sent(execution.id)
         env = {**self._env_changes(), **job.env}
@@ -362,6 +378,21 @@ class Context:
 
     def _emit(self, job: Job, emits: list[Emit]) -> None:
         execution = job.execution
+        if execution.done and job.since_ns is not None:
+            # Before its last event comes what it made; the next job waits for it.
+            self._gathering, since_ns, job.since_ns = job, job.since_ns, None
+            *emits, end = emits
+
+            def gathered(fields: dict[str, Any]) -> None:
+                self._gathering = None
+                self._emit(job, [("artifacts", fields), end])
+                self._next()
+
+            for kind, fields in emits:
+                self.host.output(self, execution, kind, fields)
+            assert job.artifacts is not None
+            artifacts.gather(self.host, job.artifacts, self.cwd, since_ns, gathered)
+            return
         for kind, fields in emits:
             self.host.output(self, execution, kind, fields)
         if execution.done:

@@ -7,12 +7,14 @@ session's code has the worker's user, and may kill it or stop it at any moment.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kernelgate.errors import FILE_ERRORS, CapacityExceeded, FileOperationFailed, FilesInterrupted, KernelgateError, RemoteProtocolError
@@ -39,6 +41,9 @@ _SILENT_S = 30.0
 _LOOK_EVERY_S = 5.0
 #: One whose caller has left gets so long to clean up.
 _GRACE_S = 5.0
+#: The host's own questions are answered within this time, or not at all; and with no more than this.
+_ERRAND_S = 20.0
+_ERRAND_BYTES = 32 * 1024 * 1024
 _RECV_BYTES = 256 * 1024
 _MAX_FRAME_BYTES = 4 * 1024 * 1024
 
@@ -54,7 +59,7 @@ class _Worker:
         self._decoder = frame.Decoder(_MAX_FRAME_BYTES)
         self._out: list[memoryview] = []
         self._reading = False
-        self.relay: _Relay | None = None
+        self.relay: _Relay | _Errand | None = None
         self.closed = False
         self.heard_at = self.idle_since = time.monotonic()
         self.read_on(True)
@@ -204,6 +209,10 @@ class _Relay:
         else:
             self._files.forget(self)
 
+    def fail(self, error: KernelgateError) -> None:
+        """It could not be begun."""
+        self.request.fail(error)
+
     def lost(self) -> bool:
         """Its worker died. Whether it is to be tried with another one."""
         self.worker = None
@@ -214,6 +223,63 @@ class _Relay:
                 "the process that carried this out was killed or stopped inside the session; look what was done, and try again"
             )
         )
+        return False
+
+
+class _Errand:
+    """A question of the host's own. `answer` gets what the worker said, or why it said nothing."""
+
+    waits_for_caller = False
+
+    def __init__(self, files: Files, fields: dict[str, Any], answer: Callable[[Any], None]) -> None:
+        self._files, self._fields, self._answer = files, fields, answer
+        self.do = str(fields["do"])
+        self.worker: _Worker | None = None
+        self._data = bytearray()
+        self._timer = files.loop.call_later(_ERRAND_S, self._late)
+
+    def start(self, worker: _Worker) -> None:
+        self.worker, worker.relay = worker, self
+        worker.heard_at = time.monotonic()
+        worker.send(self._fields, b"")
+
+    def pump(self) -> None:
+        """It has no more to say than its question."""
+
+    def heard(self, header: dict[str, Any], body: bytes) -> None:
+        """A frame of the worker's. Raises RemoteProtocolError."""
+        if "alive" in header:
+            return
+        self._data += body
+        error = header.get("error")
+        if len(self._data) > _ERRAND_BYTES or not (header.get("end") or header.get("data")):
+            raise RemoteProtocolError("a frame that is no answer")
+        if header.get("end"):
+            try:
+                said = _error(error) if isinstance(error, dict) else json.loads(self._data)
+            except (ValueError, RecursionError) as exc:
+                raise RemoteProtocolError("an answer that is no JSON") from exc
+            self._done(said, reusable=True)
+
+    def _done(self, said: Any, *, reusable: bool) -> None:
+        self._timer.cancel()
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            worker.relay = None
+            self._files.free(worker, reusable=reusable)
+        else:
+            self._files.forget(self)
+        self._answer(said)
+
+    def _late(self) -> None:
+        self._done(FilesInterrupted(f"the session's files could not be looked through within {_ERRAND_S:g} s"), reusable=False)
+
+    def fail(self, error: KernelgateError) -> None:
+        self._done(error, reusable=False)
+
+    def lost(self) -> bool:
+        self.worker = None
+        self.fail(FilesInterrupted("the process that looked through the session's files was killed or stopped inside the session"))
         return False
 
 
@@ -235,7 +301,7 @@ class Files:
         self._busy: set[_Worker] = set()
         self._processes: set[int] = set()
         self._starting = 0
-        self._waiting: deque[_Relay] = deque()
+        self._waiting: deque[_Relay | _Errand] = deque()
         self._looking = False
 
     def take(self, request: Request) -> None:
@@ -249,6 +315,11 @@ class Files:
         if len(self._waiting) >= _MAX_WAITING:
             raise CapacityExceeded("too many requests for files are waiting in this session")
         self._waiting.append(_Relay(self, request))
+        self._dispatch()
+
+    def ask(self, fields: dict[str, Any], answer: Callable[[Any], None]) -> None:
+        """A question of the host's own. `answer` gets the JSON value that was said (by a process which the session's code may have taken over), or a KernelgateError."""
+        self._waiting.append(_Errand(self, fields, answer))
         self._dispatch()
 
     def _dispatch(self) -> None:
@@ -299,7 +370,7 @@ class Files:
             return
         error = CapacityExceeded(f"no process can be started in this session ({os.strerror(number)}): end some of those that run in it")
         while self._waiting:
-            self._waiting.popleft().request.fail(error)
+            self._waiting.popleft().fail(error)
 
     def free(self, worker: _Worker, *, reusable: bool) -> None:
         """It has nothing to do any more."""
@@ -343,7 +414,7 @@ class Files:
             self._waiting.appendleft(relay)
         self._dispatch()
 
-    def forget(self, relay: _Relay) -> None:
+    def forget(self, relay: _Relay | _Errand) -> None:
         if relay in self._waiting:
             self._waiting.remove(relay)
 

@@ -31,6 +31,8 @@ _MAX_PATH_BYTES = 4095
 #: Files that are taken apart as text, or searched, are read whole.
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 _MAX_LINE = 500
+#: Names that are looked at for artifacts.
+_MAX_LOOKS = 200_000
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _GZIP_LEVEL = 3
@@ -653,6 +655,56 @@ def _grep(path: str, content: re.Pattern[str], most: int) -> list[dict[str, Any]
     return found
 
 
+# -- what a run made or changed --
+
+
+def collect(port: Port, request: dict[str, Any]) -> None:
+    """Files that have changed since `since_ns`, of those that `patterns` name: paths or globs, relative to `cwd`. With their contents, as long as those together have no more than `max_bytes`."""
+    found: dict[str, os.stat_result] = {}
+    truncated, looks_left = False, _MAX_LOOKS
+    for pattern in request["patterns"]:
+        for path, facts, fits in _named(os.path.join(request["cwd"], pattern), any_depth="/" not in pattern):
+            looks_left -= 1
+            if looks_left < 0:
+                truncated = True
+                break
+            if fits and stat.S_ISREG(facts.st_mode) and facts.st_ctime_ns > request["since_ns"]:
+                if len(found) == request["max_files"] and path not in found:
+                    truncated = True
+                    break
+                found[path] = facts
+    left = request["max_bytes"]
+    files: list[dict[str, Any]] = []
+    for path in sorted(found):
+        entry: dict[str, Any] = {**describe(path, found[path]), "content": None, "encoding": None}
+        if found[path].st_size <= left:
+            with contextlib.suppress(OSError, Failed):  # gone, or grown, in between
+                data, facts = whole(path, left)
+                left -= len(data)
+                entry.update(describe(path, facts), size=len(data), **in_json(data))
+        files.append(entry)
+    _send_json(port, {"files": files, "truncated": truncated})
+
+
+def _named(pattern: str, *, any_depth: bool) -> Iterator[tuple[str, os.stat_result, bool]]:
+    """What is looked at for an absolute path or glob, and whether that names it. `any_depth`: the name is looked for at any depth."""
+    parts = pattern.split("/")
+    fixed = next((number for number, part in enumerate(parts) if set(part) & set("*?[{")), None)
+    if fixed is None:
+        with contextlib.suppress(OSError):
+            path = os.path.normpath(pattern)
+            yield path, os.lstat(path), True
+        return
+    glob = "/".join(parts[fixed:])
+    try:
+        wanted = re.compile(glob_to_regex(f"**/{glob}" if any_depth else glob), re.DOTALL)
+    except re.error as exc:
+        raise Failed("invalid_request", f"artifacts: {shown(pattern)!r} is no glob ({exc})") from exc
+    top = os.path.normpath("/".join(parts[:fixed]) or "/")
+    for path, facts, relative in _candidates(top, "", lambda _: False):
+        yield path, facts, wanted.fullmatch(relative) is not None
+
+
 # -- archives --
 
 
@@ -779,5 +831,5 @@ def watch(port: Port, request: dict[str, Any]) -> None:
 
 OPERATIONS: dict[str, Operation] = {
     "stat": stat_, "list": list_, "read": read, "text": text, "read_many": read_many, "write": write, "mkdir": mkdir, "delete": delete, "move": move, "copy": copy,
-    "edit": edit, "search": search, "pack": pack, "unpack": unpack, "watch": watch,
+    "edit": edit, "search": search, "collect": collect, "pack": pack, "unpack": unpack, "watch": watch,
 }  # fmt: skip

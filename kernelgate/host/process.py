@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kernelgate.errors import CapacityExceeded, CommandNotFound, ExecutionConflict, InputClosed, InvalidRequest
+from kernelgate.host import artifacts
 from kernelgate.protocol.command import CommandFold, Output
 from kernelgate.protocol.event import COMMAND
 
@@ -49,6 +50,8 @@ class Command:
         self.id: str = tag["id"]
         self.pid: int | None = None
         self.ended = False
+        #: It has ended but for what it made, which is looked for.
+        self._gathering = False
         self._output = Output(tag["output_bytes"], tag["encoding"], seen=seen)
         self._fds: dict[str, int] = {}
         self._stdin: int | None = None
@@ -226,7 +229,7 @@ class Command:
             self._release()
 
     def _finish(self) -> None:
-        if self.ended or self._exit is None:
+        if self.ended or self._gathering or self._exit is None:
             return
         status, oom, usage = self._exit
         name = signal_name(-status) if status < 0 else None
@@ -247,7 +250,6 @@ class Command:
         reason: str | None = None,
         usage: dict[str, Any] | None = None,
     ) -> None:
-        self.ended = True
         for timer in self._timers:
             timer.cancel()
         self._emit(self._output.end())
@@ -255,6 +257,19 @@ class Command:
             "status": status, "success": status == "ok", "exit_code": exit_code, "signal": signal_, "timed_out": status == "timeout", "reason": reason,
             "duration_s": round(time.time() - self.tag["created"], 6), "usage": usage, "truncated": self._output.truncated,
         }  # fmt: skip
+        if self.tag["artifacts"] is None or self.pid is None:
+            self._ended(fields)
+            return
+        self._gathering = True
+
+        def gathered(found: dict[str, Any]) -> None:
+            self._host.emit(self.id, "artifacts", found)
+            self._ended(fields)
+
+        artifacts.gather(self._host, self.tag["artifacts"], self.tag["cwd"], self.tag["since_ns"], gathered)
+
+    def _ended(self, fields: dict[str, Any]) -> None:
+        self.ended = True
         self._host.emit(self.id, "end", fields)
         self._host.last_activity = time.time()
         self.started()
@@ -324,7 +339,9 @@ class Commands:
                 fold = CommandFold()
                 for event in journal.execution(name):
                     fold.feed(event)
-                Command(self, {"id": name, "output_bytes": 0, "encoding": "text", "created": time.time()}, seen=fold.size).lost()
+                Command(
+                    self, {"id": name, "output_bytes": 0, "encoding": "text", "created": time.time(), "artifacts": None}, seen=fold.size
+                ).lost()
 
     # -- requests --
 
@@ -355,6 +372,7 @@ class Commands:
         tag = {
             "id": name, "output_bytes": fields["output_bytes"], "encoding": fields["encoding"], "merge": fields["merge"], "background": fields["background"],
             "created": now, "deadline": None if fields["timeout_s"] is None else now + fields["timeout_s"], "shell_id": fields.get("shell_id"),
+            "artifacts": fields["artifacts"], "cwd": cwd, "since_ns": None if fields["artifacts"] is None else artifacts.begin(),
         }  # fmt: skip
         command = self.live[name] = Command(self, tag)
         host.last_activity = now

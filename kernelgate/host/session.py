@@ -247,7 +247,13 @@ class SessionHost:
                 self.emit(
                     execution_id, "gap", {"reason": "the session host was restarted while this ran; output of that moment may be missing"}
                 )
+                if job.artifacts is not None:
+                    job.since_ns = self._queued_ns(execution_id)
                 context.resume(job)
+
+    def _queued_ns(self, execution_id: str) -> int:
+        """When an execution was queued. When it was sent its host took with it; so its artifacts may have more in them than it made, and lack none."""
+        return next(int(event["time"] * 1e9) for event in self.journal.execution(execution_id) if event["type"] == "queued")
 
     # -- requests --
 
@@ -444,6 +450,7 @@ class SessionHost:
         spooled = {
             "execution_id": execution_id, "context_tag": context.tag(), "code": fields["code"], "env": fields["env"], "allow_stdin": fields["allow_stdin"],
             "ansi": fields["ansi"], "timeout_s": fields["timeout_s"], "output_bytes": limits["output_bytes"], "result_bytes": limits["result_bytes"],
+            "artifacts": fields["artifacts"],
         }  # fmt: skip
         self.accept(spooled, context, fields["request_id"])
         self.flush()
@@ -457,7 +464,7 @@ class SessionHost:
             )
         execution_id = spooled["execution_id"]
         job = self._job(spooled, context)
-        position = len(context.queue) + (1 if context.current else 0)
+        position = context.ahead()
         self.spool.put(execution_id, spooled)
         self.last_activity = time.time()
         queued = {
@@ -500,7 +507,7 @@ class SessionHost:
             timeout_s=spooled["timeout_s"],
         )
         origin = Origin.of_spooled(spooled["origin"]) if spooled.get("origin") else None
-        return Job(execution, spooled["code"], spooled["env"], spooled["allow_stdin"], origin=origin)
+        return Job(execution, spooled["code"], spooled["env"], spooled["allow_stdin"], origin=origin, artifacts=spooled.get("artifacts"))
 
     def _same(self, execution_id: str, fields: dict[str, Any]) -> None:
         self.flush()

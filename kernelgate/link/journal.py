@@ -204,7 +204,7 @@ class Journal:
             fold = Fold()
             for event in self.execution(execution_id, without=events.OUTPUTS):
                 fold.feed(event)
-            span.summary = {name: value for name, value in fold.result().items() if name not in ("logs", "results", "text")}
+            span.summary = {name: value for name, value in fold.result().items() if name not in ("logs", "results", "text", "artifacts")}
             span.summary["last_seq"] = span.last_seq
         return span.summary
 

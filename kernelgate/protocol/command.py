@@ -4,6 +4,7 @@
     command_started  its process runs
     stdout, stderr   `text`, or `base64` where the bytes are no UTF-8 (always with encoding base64)
     truncated        so much of a stream is left out here
+    artifacts        files it made or changed, where they were asked for
     end              how it ended
 
 Output that comes after the end, from processes that the command left running, is marked `late`.
@@ -134,6 +135,7 @@ class CommandFold:
             "created_at": None, "started_at": None, "ended_at": None, "last_seq": 0,
         }  # fmt: skip
         self._parts: dict[str, list[bytes]] = {stream: [] for stream in _STREAMS}
+        self._artifacts: dict[str, Any] | None = None
         #: Bytes of output so far.
         self.size = 0
 
@@ -151,6 +153,8 @@ class CommandFold:
             fields["id"], fields["created_at"] = event["execution_id"], timestamp(event["time"])
             for name in ("request_id", "session_id", "shell_id", "command", "cwd", "background", "merge", "encoding"):
                 fields[name] = event.get(name, fields[name])
+        elif kind == "artifacts":
+            self._artifacts = {name: event[name] for name in ("files", "truncated", "error")}
         elif kind == "command_started":
             fields.update(state="running", pid=event["pid"], started_at=timestamp(event["time"]))
         elif kind == "end":
@@ -165,5 +169,7 @@ class CommandFold:
     def result(self) -> dict[str, Any]:
         made = {stream: b"".join(parts) for stream, parts in self._parts.items()}
         if self._fields["encoding"] == "base64":
-            return {**self._fields, **{stream: base64.b64encode(data).decode() for stream, data in made.items()}}
-        return {**self._fields, **{stream: data.decode("utf-8", "replace") for stream, data in made.items()}}
+            texts = {stream: base64.b64encode(data).decode() for stream, data in made.items()}
+        else:
+            texts = {stream: data.decode("utf-8", "replace") for stream, data in made.items()}
+        return {**self._fields, **texts, "artifacts": self._artifacts}

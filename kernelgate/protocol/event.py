@@ -25,7 +25,7 @@ EXECUTION, COMMAND = "queued", "command"
 FIRST = frozenset({EXECUTION, COMMAND})
 
 #: What may be large, and says nothing of how an execution went.
-OUTPUTS = frozenset({"stdout", "stderr", "result", "update", "truncated"})
+OUTPUTS = frozenset({"stdout", "stderr", "result", "update", "truncated", "artifacts"})
 
 
 def encode(seq: int, execution_id: str | None, kind: str, time: float, fields: dict[str, Any]) -> bytes:

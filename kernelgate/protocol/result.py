@@ -27,6 +27,7 @@ class Fold:
         }  # fmt: skip
         self._logs: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._results: list[tuple[str | None, dict[str, Any]]] = []
+        self._artifacts: dict[str, Any] | None = None
         self._clear_next = False
 
     def feed(self, event: Event) -> None:  # noqa: C901 - one case for each type of event
@@ -65,6 +66,8 @@ class Fold:
                 for name in ("execution_count", "fresh_kernel"):
                     if event.get(name) is not None:
                         fields[name] = event[name]
+            case "artifacts":
+                self._artifacts = {name: event[name] for name in ("files", "truncated", "error")}
             case "end":
                 for name in ("status", "success", "execution_count", "execution_time", "truncated", "timeout", "death"):
                     fields[name] = event.get(name)
@@ -86,6 +89,7 @@ class Fold:
             "logs": {name: [text] if text else [] for name, text in logs.items()},
             "results": results,
             "text": _text(results, logs["stdout"]),
+            "artifacts": self._artifacts,
         }
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from kernelgate.sdk._sync.session import Session
     from kernelgate.sdk._sync.terminal import Screen, Terminal, Terminals
     from kernelgate.sdk._unset import UNSET
+    from kernelgate.sdk.artifacts import Artifact, Artifacts
     from kernelgate.sdk.commands import AbortError, CommandResult, CommandTimeout, ProcessInfo, Usage
     from kernelgate.sdk.errors import CodeFailed, KernelgateError
     from kernelgate.sdk.files import FileEdit, FileEvent, FileInfo, FileMatch, FileText
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
 __all__ = [
     "UNSET",
     "AbortError",
+    "Artifact",
+    "Artifacts",
     "AsyncClient",
     "AsyncCode",
     "AsyncCommands",
@@ -150,6 +153,8 @@ __all__ = [
 _HOMES = {
     "UNSET": "_unset",
     "AbortError": "commands",
+    "Artifact": "artifacts",
+    "Artifacts": "artifacts",
     "AsyncClient": "_async.client",
     "AsyncCode": "_async.code",
     "AsyncCommands": "_async.command",

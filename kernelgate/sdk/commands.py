@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kernelgate.sdk import errors
+from kernelgate.sdk.artifacts import Artifacts
 
 if TYPE_CHECKING:
     from typing import Self
@@ -93,6 +94,7 @@ class CommandResult:
         exit_code: 128 and the signal's number where a signal ended it.
         encoding: `text`; or `base64`, where `stdout_bytes` has what the command wrote.
         truncated: bytes cut from each stream, None if none were.
+        artifacts: files it made or changed, None if they were not asked for.
     """
 
     id: str
@@ -113,6 +115,7 @@ class CommandResult:
     encoding: str = "text"
     stdout: str = ""
     stderr: str = ""
+    artifacts: Artifacts | None = None
     last_seq: int = 0
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
@@ -128,6 +131,7 @@ class CommandResult:
         return cls(
             id=raw["id"],
             usage=None if usage is None else Usage(**{name: usage[name] for name in names if name in usage}),
+            artifacts=Artifacts.from_wire(raw.get("artifacts")),
             raw=raw,
             **given,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from kernelgate.sdk.artifacts import Artifacts
 from kernelgate.sdk.models import (
     Death,
     ExecutionError,
@@ -21,6 +22,7 @@ from kernelgate.sdk.models import (
 )
 
 __all__ = [
+    "ArtifactsFound",
     "Clear",
     "Cut",
     "End",
@@ -247,6 +249,19 @@ class Cut(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArtifactsFound(Event):
+    """Files it made or changed, of those that were asked for."""
+
+    type: ClassVar[str] = "artifacts"
+
+    artifacts: Artifacts = field(default_factory=Artifacts)
+
+    @classmethod
+    def _fields(cls, raw: Json) -> Json:
+        return {"artifacts": Artifacts.from_wire(raw) or Artifacts()}
+
+
+@dataclass(frozen=True, kw_only=True)
 class KernelChanged(Event):
     """A kernel is `starting`, `ready`, or has `died`."""
 
@@ -307,6 +322,7 @@ _KINDS: dict[Any, type[Event]] = {
         InputReply,
         Gap,
         Cut,
+        ArtifactsFound,
         KernelChanged,
         End,
     )

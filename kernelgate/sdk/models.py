@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kernelgate.notebook import MIME_TYPES
 from kernelgate.sdk import errors
+from kernelgate.sdk.artifacts import Artifacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -280,6 +281,7 @@ class Result:
         timeout: set if it ran out of time.
         death: set if its kernel died.
         fresh_kernel: why it met a new kernel, without the variables of before; None if it did not.
+        artifacts: files it made or changed, None if they were not asked for.
         last_seq: number of its last event so far; `attach(after=...)` goes on behind it.
     """
 
@@ -302,6 +304,7 @@ class Result:
     timeout: TimedOut | None = None
     death: Death | None = None
     fresh_kernel: str | None = None
+    artifacts: Artifacts | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -333,6 +336,7 @@ class Result:
             timeout=timed_out(raw.get("timeout")),
             death=Death.from_wire(raw.get("death")),
             fresh_kernel=raw.get("fresh_kernel"),
+            artifacts=Artifacts.from_wire(raw.get("artifacts")),
             created_at=_time(raw.get("created_at")),
             started_at=_time(raw.get("started_at")),
             ended_at=_time(raw.get("ended_at")),

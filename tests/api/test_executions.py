@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.python]
 
 FIELDS = {
     "id", "request_id", "session_id", "context_id", "language", "state", "queue_position", "success", "status", "execution_count", "execution_time", "logs", "results", "error", "text",
-    "truncated", "timeout", "death", "fresh_kernel", "created_at", "started_at", "ended_at", "last_seq",
+    "truncated", "timeout", "death", "fresh_kernel", "artifacts", "created_at", "started_at", "ended_at", "last_seq",
 }  # fmt: skip
 
 
@@ -330,7 +330,7 @@ def test_listing_is_newest_first_in_pages_and_without_outputs(api, own):
     path = f"/v1/sessions/{own}/executions"
     everything = api.call("GET", path)
     assert [one["id"] for one in everything["executions"]] == made[::-1]
-    assert everything["executions"][0].keys() == FIELDS - {"logs", "results", "text"}
+    assert everything["executions"][0].keys() == FIELDS - {"logs", "results", "text", "artifacts"}
     pages, token = [], None
     while token is not None or not pages:
         page = api.call("GET", path, params={"limit": 2, **({"page_token": token} if token else {})})

@@ -48,7 +48,7 @@ def fields_of(services: Services, body: model.CreateCommand, request_id: str) ->
         "command_id": body.id or ids.new_execution_id(), "command": body.command, "cwd": body.cwd, "env": model.checked_env(body.env), "timeout_s": timeout_s,
         "stdin": base64.b64encode(input_bytes(body.stdin, body.stdin_base64)).decode() if given else None,
         "stdin_open": body.background and not given if body.stdin_open is None else body.stdin_open,
-        "background": body.background, "merge": body.merge, "encoding": body.encoding,
+        "background": body.background, "merge": body.merge, "encoding": body.encoding, "artifacts": model.wanted_artifacts(body.artifacts),
         "output_bytes": limits.max_output_bytes if body.max_output_bytes is None else body.max_output_bytes, "request_id": request_id,
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from kernelgate.errors import InvalidRequest
 
+MiB = 1024 * 1024
 MAX_ENV_BYTES = 256 * 1024
 MAX_LABELS = 64
 
@@ -22,6 +23,7 @@ Labels = Annotated[dict[Name, Annotated[str, Meta(max_length=1024, pattern=_NO_N
 Bytes = Annotated[int, Meta(ge=0)]
 Cwd = Annotated[str, Meta(min_length=1, max_length=4096)]
 Encoding = Literal["text", "base64"]
+Patterns = Annotated[list[Annotated[str, Meta(min_length=1, max_length=1000, pattern=_NO_NUL)]], Meta(min_length=1, max_length=64)]
 
 
 class Model(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +70,13 @@ class IsComplete(Model):
     code: str
 
 
+class Artifacts(Model):
+    """Files that a run made or changed, returned with its result: paths or globs, relative to where it runs. `max_bytes`: of all contents together."""
+
+    patterns: Patterns
+    max_bytes: Annotated[int, Meta(ge=0, le=16 * MiB)] = MiB
+
+
 class Execute(Model):
     code: str
     language: str | None = None
@@ -79,6 +88,7 @@ class Execute(Model):
     ansi: bool = False
     max_output_bytes: Bytes | None = None
     max_result_bytes: Bytes | None = None
+    artifacts: Patterns | Artifacts | None = None
     on_disconnect: Literal["continue", "interrupt"] = "continue"
 
 
@@ -98,6 +108,7 @@ class CreateCommand(Model):
     merge: bool = False
     encoding: Encoding = "text"
     max_output_bytes: Bytes | None = None
+    artifacts: Patterns | Artifacts | None = None
     id: ExecutionId | None = None
     on_disconnect: Literal["continue", "kill"] = "continue"
 
@@ -172,6 +183,7 @@ class RunInShell(Model):
     merge: bool = False
     encoding: Encoding = "text"
     max_output_bytes: Bytes | None = None
+    artifacts: Patterns | Artifacts | None = None
     id: ExecutionId | None = None
     on_disconnect: Literal["continue", "kill"] = "continue"
 
@@ -292,7 +304,35 @@ class Summary(msgspec.Struct, kw_only=True):
     last_seq: int
 
 
+class Problem(msgspec.Struct, kw_only=True):
+    code: str
+    message: str
+
+
+class Artifact(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A file that a run made or changed. Its `content` where there was room for it; `href` has it in any case, as long as the file is there."""
+
+    name: str
+    path: str
+    size: int
+    mode: str
+    modified_at: str
+    encoding: Literal["utf-8", "base64"] | None
+    content: str | None
+    href: str
+    path_b64: str | None = None
+
+
+class Collected(msgspec.Struct, kw_only=True):
+    """`truncated`: there are more of them. `error`: why they could not be looked for."""
+
+    files: list[Artifact]
+    truncated: bool
+    error: Problem | None
+
+
 class Result(Summary, kw_only=True):
+    artifacts: Collected | None = None
     logs: Logs
     results: list[Item]
     text: str | None
@@ -373,6 +413,7 @@ class CommandSummary(msgspec.Struct, kw_only=True):
 
 
 class Command(CommandSummary, kw_only=True):
+    artifacts: Collected | None = None
     stdout: str
     stderr: str
 
@@ -488,6 +529,7 @@ class Event(msgspec.Struct, kw_only=True):
         "input_request",
         "input_reply",
         "truncated",
+        "artifacts",
         "gap",
         "command",
         "command_started",
@@ -496,6 +538,18 @@ class Event(msgspec.Struct, kw_only=True):
         "end",
     ]
     time: float
+
+
+def wanted_artifacts(given: list[str] | Artifacts | None) -> dict[str, Any] | None:
+    """As a host takes them. Raises InvalidRequest."""
+    if given is None:
+        return None
+    made = Artifacts(patterns=given) if isinstance(given, list) else given
+    try:
+        "".join(made.patterns).encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidRequest("artifacts: Unicode text is expected") from exc
+    return {"patterns": made.patterns, "max_bytes": made.max_bytes}
 
 
 def checked_env(env: dict[str, str]) -> dict[str, str]:

@@ -79,7 +79,7 @@ def execution(services: Services, body: model.Execute, request_id: str) -> dict[
             "output_bytes": limits.max_output_bytes if wanted["output_bytes"] is None else wanted["output_bytes"],
             "result_bytes": limits.max_result_bytes if wanted["result_bytes"] is None else wanted["result_bytes"],
         },
-        "request_id": request_id,
+        "artifacts": model.wanted_artifacts(body.artifacts), "request_id": request_id,
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from kernelgate.sdk._async.context import AsyncContext
+    from kernelgate.sdk.artifacts import Wanted
     from kernelgate.sdk.events import Event
     from kernelgate.sdk.models import ContextInfo, Result
 
@@ -50,6 +51,7 @@ class AsyncCode:
         ansi: bool = False,
         max_output_bytes: int | None = None,
         max_result_bytes: int | None = None,
+        artifacts: Wanted | None = None,
         on_disconnect: OnDisconnect = "continue",
         stream_beta: bool | None = None,
     ) -> Result:
@@ -78,6 +80,8 @@ class AsyncCode:
             ansi: keep colour codes in texts.
             max_output_bytes: of printed text to keep; what is over is cut, and `truncated` says so.
             max_result_bytes: of shown items to keep.
+            artifacts: paths and globs of files, relative to where it runs: those that it makes or changes come with the result. Or `{"patterns": [...], "max_bytes": n}`: so much of
+                their contents at the most (1 MiB by default).
             on_disconnect: `interrupt` stops the code if this client goes away for good.
             stream_beta: another name for `stream`.
 
@@ -110,6 +114,7 @@ class AsyncCode:
             ansi=ansi,
             max_output_bytes=max_output_bytes,
             max_result_bytes=max_result_bytes,
+            artifacts=artifacts,
             on_disconnect=on_disconnect,
         )
         return await self._runner.run(body, callbacks, stream=stream)
@@ -130,6 +135,7 @@ class AsyncCode:
         ansi: bool = False,
         max_output_bytes: int | None = None,
         max_result_bytes: int | None = None,
+        artifacts: Wanted | None = None,
         on_disconnect: OnDisconnect = "continue",
     ) -> AsyncGenerator[Event, None]:
         """Runs code, and gives its events one by one while they happen; the last is an `End`.
@@ -148,6 +154,7 @@ class AsyncCode:
             ansi=ansi,
             max_output_bytes=max_output_bytes,
             max_result_bytes=max_result_bytes,
+            artifacts=artifacts,
             on_disconnect=on_disconnect,
         )
         from kernelgate.sdk import events  # noqa: PLC0415  (only for streams)

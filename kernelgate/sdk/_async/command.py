@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kernelgate.sdk import _wire, errors
 from kernelgate.sdk._async._runtime import call
+from kernelgate.sdk.artifacts import wanted
 from kernelgate.sdk.commands import CommandResult, ProcessInfo
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kernelgate.sdk._async.code import AsyncCode
     from kernelgate.sdk._async.context import AsyncContexts
     from kernelgate.sdk._async.transport import AsyncTransport
+    from kernelgate.sdk.artifacts import Wanted
     from kernelgate.sdk.models import Json, Result
 
 Encoding: TypeAlias = Literal["text", "base64", "binary"]
@@ -38,6 +40,7 @@ def _body(
     merge: bool = False,
     encoding: Encoding = "text",
     max_output_bytes: int | None = None,
+    artifacts: Wanted | None = None,
     command_id: str | None = None,
     on_disconnect: str = "continue",
 ) -> Json:
@@ -57,6 +60,7 @@ def _body(
         "merge": merge or None,
         "encoding": None if encoding == "text" else "base64",
         "max_output_bytes": max_output_bytes,
+        "artifacts": wanted(artifacts),
         "on_disconnect": None if on_disconnect == "continue" else on_disconnect,
     }
     body: Json = {name: value for name, value in optional.items() if value is not None}
@@ -175,6 +179,7 @@ class AsyncCommands:
         encoding: Encoding = "text",
         merge: bool = False,
         max_output_bytes: int | None = None,
+        artifacts: Wanted | None = None,
         command_id: str | None = None,
         check: bool = False,
         on_stdout: OnData | None = None,
@@ -195,6 +200,8 @@ class AsyncCommands:
             encoding: `base64` (or `binary`) for output that is no text: `result.stdout_bytes` has it.
             merge: stderr goes where stdout goes, in order.
             max_output_bytes: beyond it the middle is cut, and `result.truncated` says how much.
+            artifacts: paths and globs of files, relative to where it runs: those that it makes or changes come with the result. Or `{"patterns": [...], "max_bytes": n}`: so much of
+                their contents at the most (1 MiB by default).
             command_id: to find it by; repeating one attaches to it in place of running twice.
             check: a command that fails raises.
             on_stdout: called with each piece while it runs.
@@ -215,6 +222,7 @@ class AsyncCommands:
             encoding=encoding,
             merge=merge,
             max_output_bytes=max_output_bytes,
+            artifacts=artifacts,
             command_id=command_id,
             on_disconnect=on_disconnect,
         )
@@ -275,6 +283,7 @@ class AsyncCommands:
         encoding: Encoding = "text",
         merge: bool = False,
         max_output_bytes: int | None = None,
+        artifacts: Wanted | None = None,
         command_id: str | None = None,
     ) -> AsyncProcess:
         """Starts a command in the background, with its input open, and returns once it runs. It outlives this client."""
@@ -289,6 +298,7 @@ class AsyncCommands:
             encoding=encoding,
             merge=merge,
             max_output_bytes=max_output_bytes,
+            artifacts=artifacts,
             command_id=command_id,
         )
         raw = await self._transport.request("POST", self._path, body=body, is_safe=True)
@@ -397,6 +407,7 @@ class AsyncShell:
         *,
         env: Mapping[str, str] | None = None,
         stdin: str | bytes | None = None,
+        artifacts: Wanted | None = None,
         check: bool = False,
         on_stdout: OnData | None = None,
         on_stderr: OnData | None = None,
@@ -407,7 +418,7 @@ class AsyncShell:
             Conflict: another one still runs.
             ExecutionError: with `check`: it failed.
         """
-        body = _body(command, timeout_s, env=env, stdin=stdin)
+        body = _body(command, timeout_s, env=env, stdin=stdin, artifacts=artifacts)
         run = self._commands._run  # noqa: SLF001
         return await run(f"{self._path}/run", body, check=check, on_stdout=on_stdout, on_stderr=on_stderr)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kernelgate.sdk._async.context import AsyncContext
     from kernelgate.sdk._async.transport import AsyncTransport
+    from kernelgate.sdk.artifacts import Wanted
     from kernelgate.sdk.events import Event
     from kernelgate.sdk.models import ContextInfo
 
@@ -50,6 +51,7 @@ class AsyncExecutions:
         ansi: bool = False,
         max_output_bytes: int | None = None,
         max_result_bytes: int | None = None,
+        artifacts: Wanted | None = None,
     ) -> Result:
         """Starts code and returns at once.
 
@@ -69,6 +71,7 @@ class AsyncExecutions:
             ansi=ansi,
             max_output_bytes=max_output_bytes,
             max_result_bytes=max_result_bytes,
+            artifacts=artifacts,
         )
         raw = await self._transport.request("POST", self._path, body=body, query={"wait": False}, is_safe=True)
         return Result.from_wire(raw)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kernelgate.sdk import _wire
 from kernelgate.sdk._async._runtime import call
+from kernelgate.sdk.artifacts import wanted
 from kernelgate.sdk.models import ExecutionError, Json, Result, ResultItem
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from kernelgate.sdk._async.context import AsyncContext
     from kernelgate.sdk._async.transport import AsyncTransport
+    from kernelgate.sdk.artifacts import Wanted
     from kernelgate.sdk.events import Event
     from kernelgate.sdk.models import ContextInfo
 
@@ -38,6 +40,7 @@ def body_of(
     ansi: bool = False,
     max_output_bytes: int | None = None,
     max_result_bytes: int | None = None,
+    artifacts: Wanted | None = None,
     on_disconnect: OnDisconnect = "continue",
 ) -> Json:
     """The body that starts an execution."""
@@ -58,6 +61,7 @@ def body_of(
         "ansi": ansi or None,
         "max_output_bytes": max_output_bytes,
         "max_result_bytes": max_result_bytes,
+        "artifacts": wanted(artifacts),
         "on_disconnect": None if on_disconnect == "continue" else on_disconnect,
     }
     body.update({name: value for name, value in optional.items() if value is not None})

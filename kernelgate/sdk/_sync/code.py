@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from kernelgate.sdk._sync.context import Context
+    from kernelgate.sdk.artifacts import Wanted
     from kernelgate.sdk.events import Event
     from kernelgate.sdk.models import ContextInfo, Result
 
@@ -51,6 +52,7 @@ class Code:
         ansi: bool = False,
         max_output_bytes: int | None = None,
         max_result_bytes: int | None = None,
+        artifacts: Wanted | None = None,
         on_disconnect: OnDisconnect = "continue",
         stream_beta: bool | None = None,
     ) -> Result:
@@ -79,6 +81,8 @@ class Code:
             ansi: keep colour codes in texts.
             max_output_bytes: of printed text to keep; what is over is cut, and `truncated` says so.
             max_result_bytes: of shown items to keep.
+            artifacts: paths and globs of files, relative to where it runs: those that it makes or changes come with the result. Or `{"patterns": [...], "max_bytes": n}`: so much of
+                their contents at the most (1 MiB by default).
             on_disconnect: `interrupt` stops the code if this client goes away for good.
             stream_beta: another name for `stream`.
 
@@ -111,6 +115,7 @@ class Code:
             ansi=ansi,
             max_output_bytes=max_output_bytes,
             max_result_bytes=max_result_bytes,
+            artifacts=artifacts,
             on_disconnect=on_disconnect,
         )
         return self._runner.run(body, callbacks, stream=stream)
@@ -131,6 +136,7 @@ class Code:
         ansi: bool = False,
         max_output_bytes: int | None = None,
         max_result_bytes: int | None = None,
+        artifacts: Wanted | None = None,
         on_disconnect: OnDisconnect = "continue",
     ) -> Generator[Event, None, None]:
         """Runs code, and gives its events one by one while they happen; the last is an `End`.
@@ -149,6 +155,7 @@ class Code:
             ansi=ansi,
             max_output_bytes=max_output_bytes,
             max_result_bytes=max_result_bytes,
+            artifacts=artifacts,
             on_disconnect=on_disconnect,
         )
         from kernelgate.sdk import events  # noqa: PLC0415  (only for streams)

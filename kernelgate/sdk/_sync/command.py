@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kernelgate.sdk import _wire, errors
 from kernelgate.sdk._sync._runtime import call
+from kernelgate.sdk.artifacts import wanted
 from kernelgate.sdk.commands import CommandResult, ProcessInfo
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from kernelgate.sdk._sync.code import Code
     from kernelgate.sdk._sync.context import Contexts
     from kernelgate.sdk._sync.transport import Transport
+    from kernelgate.sdk.artifacts import Wanted
     from kernelgate.sdk.models import Json, Result
 
 Encoding: TypeAlias = Literal["text", "base64", "binary"]
@@ -39,6 +41,7 @@ def _body(
     merge: bool = False,
     encoding: Encoding = "text",
     max_output_bytes: int | None = None,
+    artifacts: Wanted | None = None,
     command_id: str | None = None,
     on_disconnect: str = "continue",
 ) -> Json:
@@ -58,6 +61,7 @@ def _body(
         "merge": merge or None,
         "encoding": None if encoding == "text" else "base64",
         "max_output_bytes": max_output_bytes,
+        "artifacts": wanted(artifacts),
         "on_disconnect": None if on_disconnect == "continue" else on_disconnect,
     }
     body: Json = {name: value for name, value in optional.items() if value is not None}
@@ -176,6 +180,7 @@ class Commands:
         encoding: Encoding = "text",
         merge: bool = False,
         max_output_bytes: int | None = None,
+        artifacts: Wanted | None = None,
         command_id: str | None = None,
         check: bool = False,
         on_stdout: OnData | None = None,
@@ -196,6 +201,8 @@ class Commands:
             encoding: `base64` (or `binary`) for output that is no text: `result.stdout_bytes` has it.
             merge: stderr goes where stdout goes, in order.
             max_output_bytes: beyond it the middle is cut, and `result.truncated` says how much.
+            artifacts: paths and globs of files, relative to where it runs: those that it makes or changes come with the result. Or `{"patterns": [...], "max_bytes": n}`: so much of
+                their contents at the most (1 MiB by default).
             command_id: to find it by; repeating one attaches to it in place of running twice.
             check: a command that fails raises.
             on_stdout: called with each piece while it runs.
@@ -216,6 +223,7 @@ class Commands:
             encoding=encoding,
             merge=merge,
             max_output_bytes=max_output_bytes,
+            artifacts=artifacts,
             command_id=command_id,
             on_disconnect=on_disconnect,
         )
@@ -276,6 +284,7 @@ class Commands:
         encoding: Encoding = "text",
         merge: bool = False,
         max_output_bytes: int | None = None,
+        artifacts: Wanted | None = None,
         command_id: str | None = None,
     ) -> Process:
         """Starts a command in the background, with its input open, and returns once it runs. It outlives this client."""
@@ -290,6 +299,7 @@ class Commands:
             encoding=encoding,
             merge=merge,
             max_output_bytes=max_output_bytes,
+            artifacts=artifacts,
             command_id=command_id,
         )
         raw = self._transport.request("POST", self._path, body=body, is_safe=True)
@@ -398,6 +408,7 @@ class Shell:
         *,
         env: Mapping[str, str] | None = None,
         stdin: str | bytes | None = None,
+        artifacts: Wanted | None = None,
         check: bool = False,
         on_stdout: OnData | None = None,
         on_stderr: OnData | None = None,
@@ -408,7 +419,7 @@ class Shell:
             Conflict: another one still runs.
             ExecutionError: with `check`: it failed.
         """
-        body = _body(command, timeout_s, env=env, stdin=stdin)
+        body = _body(command, timeout_s, env=env, stdin=stdin, artifacts=artifacts)
         run = self._commands._run  # noqa: SLF001
         return run(f"{self._path}/run", body, check=check, on_stdout=on_stdout, on_stderr=on_stderr)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from kernelgate.sdk._sync.context import Context
     from kernelgate.sdk._sync.transport import Transport
+    from kernelgate.sdk.artifacts import Wanted
     from kernelgate.sdk.events import Event
     from kernelgate.sdk.models import ContextInfo
 
@@ -51,6 +52,7 @@ class Executions:
         ansi: bool = False,
         max_output_bytes: int | None = None,
         max_result_bytes: int | None = None,
+        artifacts: Wanted | None = None,
     ) -> Result:
         """Starts code and returns at once.
 
@@ -70,6 +72,7 @@ class Executions:
             ansi=ansi,
             max_output_bytes=max_output_bytes,
             max_result_bytes=max_result_bytes,
+            artifacts=artifacts,
         )
         raw = self._transport.request("POST", self._path, body=body, query={"wait": False}, is_safe=True)
         return Result.from_wire(raw)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kernelgate.sdk import _wire
 from kernelgate.sdk._sync._runtime import call
+from kernelgate.sdk.artifacts import wanted
 from kernelgate.sdk.models import ExecutionError, Json, Result, ResultItem
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from kernelgate.sdk._sync.context import Context
     from kernelgate.sdk._sync.transport import Transport
+    from kernelgate.sdk.artifacts import Wanted
     from kernelgate.sdk.events import Event
     from kernelgate.sdk.models import ContextInfo
 
@@ -39,6 +41,7 @@ def body_of(
     ansi: bool = False,
     max_output_bytes: int | None = None,
     max_result_bytes: int | None = None,
+    artifacts: Wanted | None = None,
     on_disconnect: OnDisconnect = "continue",
 ) -> Json:
     """The body that starts an execution."""
@@ -59,6 +62,7 @@ def body_of(
         "ansi": ansi or None,
         "max_output_bytes": max_output_bytes,
         "max_result_bytes": max_result_bytes,
+        "artifacts": wanted(artifacts),
         "on_disconnect": None if on_disconnect == "continue" else on_disconnect,
     }
     body.update({name: value for name, value in optional.items() if value is not None})

@@ -75,7 +75,7 @@ def test_results_and_summaries(path):
     fill(journal, *ROWS)
     result = journal.result("a")
     assert (result["text"], result["status"], result["last_seq"]) == ("hello late", "ok", 8)
-    assert journal.summary("a") == {name: value for name, value in result.items() if name not in ("logs", "results", "text")}
+    assert journal.summary("a") == {name: value for name, value in result.items() if name not in ("logs", "results", "text", "artifacts")}
     assert journal.summary("b")["state"] == "running"
     fill(journal, ("b", "end", ROWS[5][2]))
     assert (journal.summary("b")["state"], journal.summary("b")["last_seq"]) == ("done", 9)

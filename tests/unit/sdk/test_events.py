@@ -1,6 +1,7 @@
 import pytest
 
 from kernelgate.sdk import events
+from kernelgate.sdk.artifacts import Artifact, Artifacts
 from kernelgate.sdk.models import Death, ExecutionError, TimedOut, Truncated
 
 COMMON = {"seq": 4, "execution_id": "x", "time": 1.5}
@@ -25,6 +26,15 @@ COMMON = {"seq": 4, "execution_id": "x", "time": 1.5}
         ({"type": "input_reply"}, events.InputReply(seq=4)),
         ({"type": "gap", "reason": "host died"}, events.Gap(seq=4, reason="host died")),
         ({"type": "truncated", "stream": "stdout", "bytes": 5}, events.Cut(seq=4, stream="stdout", size_bytes=5)),
+        (
+            {
+                "type": "artifacts",
+                "files": [{"name": "a", "path": "/a", "size": 1}],
+                "truncated": True,
+                "error": {"code": "c", "message": "m"},
+            },
+            events.ArtifactsFound(seq=4, artifacts=Artifacts(files=[Artifact(name="a", path="/a", size=1)], truncated=True, error="m")),
+        ),
         (
             {"type": "kernel", "context_id": "r", "event": "died", "death": {"reason": "exited", "exit_code": 1}},
             events.KernelChanged(seq=4, context_id="r", event="died", death=Death(reason="exited", exit_code=1)),
@@ -88,6 +98,7 @@ def test_every_kind_of_the_api_has_a_class():
         "input_reply",
         "gap",
         "truncated",
+        "artifacts",
         "kernel",
         "end",
     }

@@ -12,7 +12,7 @@ from tests.tools import unasync
 
 NAMES = set(
     """
-    UNSET AbortError AsyncClient AsyncCode AsyncCommands AsyncContext AsyncContexts AsyncCreated AsyncEnvironment AsyncExecutions
+    UNSET AbortError Artifact Artifacts AsyncClient AsyncCode AsyncCommands AsyncContext AsyncContexts AsyncCreated AsyncEnvironment AsyncExecutions
     AsyncFileSystem AsyncInteractive AsyncNotebooks AsyncProcess AsyncProcesses AsyncScreen AsyncSession AsyncSessions AsyncShell
     AsyncShells AsyncTerminal AsyncTerminals CellProgress Client Code CodeFailed CommandResult CommandTimeout Commands Completion
     Context ContextInfo Contexts Created Death Environment ExecutionError Executions FileEdit FileEvent FileInfo FileMatch
