@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from dataclasses import replace
@@ -26,6 +27,8 @@ _SAVE_ACTIVITY_EVERY_S = 10.0
 #: After a failure to make a session for the pool; a machine that cannot make one now may later.
 _POOL_RETRY_S = 5.0
 POOL_LANGUAGE = "python"
+#: How long making sessions for the pool waits for those who were given one, and how long nothing may happen until then.
+_CALLERS_FIRST_S, _PAUSE_S = 0.5, 0.03
 #: A language is warmed in the pool for so long after it was last used.
 _REMEMBER_USE_S = 600.0
 #: Kernels of other languages are warmed only while so much of the machine's memory is free: a JVM nobody asked for must not cost anybody anything.
@@ -51,6 +54,7 @@ class Keeper:
         self._used: dict[str, float] = {}
         self._wanted = asyncio.Event()
         self._closing = False
+        self._given_at = -math.inf
         self.counts = {"created": 0, "from_pool": 0, "culled": 0, "lost": 0}
 
     # -- life of the keeper --
@@ -140,6 +144,7 @@ class Keeper:
         """Keeps the pool as full as it should be: one at a time, so that refilling leaves a core to those who work."""
         while True:
             try:
+                await self._callers_first()
                 if not self._closing and await self._fill_one():
                     continue
             except CapacityExceeded:
@@ -151,6 +156,14 @@ class Keeper:
                 continue
             self._wanted.clear()
             await self._wanted.wait()
+
+    async def _callers_first(self) -> None:
+        """Who was just given a session is about to use it: the next one is made when they are served, or soon in any case. Not where half of the pool is gone."""
+        until = self._given_at + _CALLERS_FIRST_S
+        while len(self._ready) > self.settings.sessions.pool_size // 2 and (now := time.monotonic()) < until:
+            if now > self._given_at + _PAUSE_S and not any(session.busy for session in self._live.values()):
+                return
+            await asyncio.sleep(_PAUSE_S)
 
     async def _fill_one(self) -> bool:
         """Makes one session ready, or starts in a ready one a kernel that it lacks. Whether there was anything to do."""
@@ -198,6 +211,7 @@ class Keeper:
         session, hello = None, {}
         while session is None and self._ready:
             ready = self._ready.popleft()
+            self._given_at = time.monotonic()
             self._wanted.set()
             # From here on it is somebody's: a gateway that dies now must not give it, with this environment in it, to somebody else.
             self.registry.save(replace(ready.row, state="starting"))
