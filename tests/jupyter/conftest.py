@@ -12,7 +12,7 @@ from tests.support.frontend import Frontend
 from tests.support.server import Api, Server
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_errors_logged(server: Server) -> Iterator[None]:
     yield
     lines = server.log.read_text().splitlines()
