@@ -118,6 +118,7 @@ _CALLS: dict[tuple[str, str], tuple[str, Any, int, Any, bool, tuple[str, ...]]] 
     ("/v1/sessions/{session_id}/processes", "get"): ("List processes", None, 200, m.Processes, False, ("filter",)),
     ("/v1/sessions/{session_id}/processes/kill", "post"): ("Signal processes", m.KillProcesses, 200, m.Killed, False, ()),
     ("/v1/sessions/{session_id}/processes/{pid}/stats", "get"): ("Watch a process", None, 200, m.Event, True, ("interval_s",)),
+    ("/v1/sessions/{session_id}/metrics", "get"): ("What the session uses", None, 200, m.Metrics, False, ()),
     ("/v1/sessions/{session_id}/events", "get"): ("Follow a session", None, 200, m.Event, True, ("after",)),
     ("/v1/sessions/{session_id}/notebook", "get"): ("Export the session as a Jupyter notebook", None, 200, None, False, ("context",)),
     ("/v1/sessions/{session_id}/channel", "get"): ("One WebSocket for everything (docs/api.md)", None, 101, None, False, ("token",)),

@@ -35,6 +35,7 @@ NATIVE: tuple[tuple[str, Any], ...] = (
     (_S + "/shells", shell.ShellsHandler),
     (_S + r"/shells/(?P<shell_id>[^/]+)", shell.ShellHandler),
     (_S + r"/shells/(?P<shell_id>[^/]+)/run", shell.ShellRunHandler),
+    (_S + "/metrics", session.MetricsHandler),
     (_S + "/terminals", terminal.TerminalsHandler),
     (_S + r"/terminals/(?P<terminal_id>[^/]+)", terminal.TerminalHandler),
     (_S + r"/terminals/(?P<terminal_id>[^/]+)/input", terminal.TerminalInputHandler),

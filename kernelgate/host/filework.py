@@ -31,7 +31,7 @@ _MAX_PATH_BYTES = 4095
 #: Files that are taken apart as text, or searched, are read whole.
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 _MAX_LINE = 500
-#: Names that are looked at for artifacts.
+#: Names that are looked at for artifacts, or to measure the workspace.
 _MAX_LOOKS = 200_000
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
@@ -705,6 +705,24 @@ def _named(pattern: str, *, any_depth: bool) -> Iterator[tuple[str, os.stat_resu
         yield path, facts, wanted.fullmatch(relative) is not None
 
 
+def usage(port: Port, request: dict[str, Any]) -> None:  # noqa: ARG001 - of every operation
+    """What is in the workspace: on the disk, so holes do not count, and a file of several names counts once."""
+    size = count = 0
+    seen: set[tuple[int, int]] = set()
+    truncated = False
+    for number, (_, facts, _) in enumerate(_candidates(".", "", lambda _: False)):
+        if number == _MAX_LOOKS:
+            truncated = True
+            break
+        count += 1
+        if facts.st_nlink > 1 and not stat.S_ISDIR(facts.st_mode):
+            if (facts.st_dev, facts.st_ino) in seen:
+                continue
+            seen.add((facts.st_dev, facts.st_ino))
+        size += facts.st_blocks * 512
+    _send_json(port, {"bytes": size, "entries": count, "truncated": truncated})
+
+
 # -- archives --
 
 
@@ -831,5 +849,5 @@ def watch(port: Port, request: dict[str, Any]) -> None:
 
 OPERATIONS: dict[str, Operation] = {
     "stat": stat_, "list": list_, "read": read, "text": text, "read_many": read_many, "write": write, "mkdir": mkdir, "delete": delete, "move": move, "copy": copy,
-    "edit": edit, "search": search, "collect": collect, "pack": pack, "unpack": unpack, "watch": watch,
+    "edit": edit, "search": search, "collect": collect, "usage": usage, "pack": pack, "unpack": unpack, "watch": watch,
 }  # fmt: skip

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from kernelgate.errors import LocalProtocolError
-from kernelgate.host import channel, session
+from kernelgate.host import channel, meter, session
 
 #: A host that dies again and again is a bug that a new one does not cure; the session then ends with that reason.
 MAX_HOST_STARTS = 20
@@ -141,6 +141,8 @@ class Init:
                 self._close(message["pid"], message["index"])
             case "forget":
                 self._forget(message["pid"])
+            case "usage":
+                self._tell({"event": "usage", "usage": meter.usage(self._host_pid, isolated=self._config["isolated"])})
             case "shutdown":
                 self._end()
             case other:

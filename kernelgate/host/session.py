@@ -33,6 +33,7 @@ from kernelgate.host.context import Context, Job
 from kernelgate.host.files import Files
 from kernelgate.host.frontend import Frontends, Origin
 from kernelgate.host.loop import Loop
+from kernelgate.host.meter import Meter
 from kernelgate.host.process import Commands
 from kernelgate.host.processes import Processes
 from kernelgate.host.server import Request, Server
@@ -66,6 +67,7 @@ class InitClient:
         #: What the process used whose exit is being told.
         self.usage: dict[str, Any] | None = None
         self._starting: dict[int, Callable[[int, bool], None]] = {}
+        self._on_usage: Callable[[dict[str, Any]], None] | None = None
         loop.add_reader(sock.fileno(), self._read)
 
     def spawn(self, request: dict[str, Any], on_spawned: Callable[[int, list[int]], None], on_exit: Callable[[int, bool], None]) -> None:
@@ -88,6 +90,11 @@ class InitClient:
         """Lets init let go of a process that was spawned with `keep` and has ended."""
         channel.send(self._sock, {"op": "forget", "pid": pid})
 
+    def ask_usage(self, answer: Callable[[dict[str, Any]], None]) -> None:
+        """What the session uses; one who asks at a time."""
+        self._on_usage = answer
+        channel.send(self._sock, {"op": "usage"})
+
     def shutdown(self) -> None:
         channel.send(self._sock, {"op": "shutdown"})
 
@@ -106,6 +113,9 @@ class InitClient:
                 if on_exited:
                     self.usage = message["usage"]
                     on_exited(message["status"], message["oom"])
+            case "usage":
+                if self._on_usage is not None:
+                    self._on_usage(message["usage"])
             case other:
                 raise LocalProtocolError(f"unknown message {other!r}")
 
@@ -136,8 +146,9 @@ class SessionHost:
         self.terminals = Terminals(self)
         self.shells = Shells(self, state.get("shells", {}))
         self.frontends = Frontends(self)
+        self.meter = Meter(self)
         #: What answers requests, by methods named `op_...`.
-        self._parts: tuple[Any, ...] = (self, self.commands, Processes(self), self.shells, self.terminals, self.frontends)
+        self._parts: tuple[Any, ...] = (self, self.commands, Processes(self), self.shells, self.terminals, self.frontends, self.meter)
         self.server = Server(self.loop, listener, self.journal, self._handle)
         self.loop.before_wait = self.flush
 
@@ -186,6 +197,7 @@ class SessionHost:
             return
         try:
             if self.journal.flush():
+                self.meter.awake()
                 self.server.advance()
             if self.frontends.relays:
                 self.frontends.flush()

@@ -103,6 +103,7 @@ class Terminal:
         if not data:
             self._host.loop.remove_reader(self._master)
             return
+        self._host.meter.awake()
         self.kept += data
         self.shown += len(data)
         del self.kept[:-_KEPT_BYTES]

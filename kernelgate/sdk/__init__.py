@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from kernelgate.sdk.commands import AbortError, CommandResult, CommandTimeout, ProcessInfo, Usage
     from kernelgate.sdk.errors import CodeFailed, KernelgateError
     from kernelgate.sdk.files import FileEdit, FileEvent, FileInfo, FileMatch, FileText
+    from kernelgate.sdk.metrics import Metrics, Sample
     from kernelgate.sdk.models import (
         Completion,
         ContextInfo,
@@ -121,6 +122,7 @@ __all__ = [
     "KernelgateError",
     "Language",
     "Logs",
+    "Metrics",
     "Notebooks",
     "Pool",
     "Process",
@@ -130,6 +132,7 @@ __all__ = [
     "ResultItem",
     "ResultPage",
     "Retry",
+    "Sample",
     "Screen",
     "Session",
     "SessionInfo",
@@ -195,12 +198,14 @@ _HOMES = {
     "FileText": "files",
     "Interactive": "_sync.command",
     "KernelgateError": "errors",
+    "Metrics": "metrics",
     "Notebooks": "_sync.notebook",
     "Pool": "settings",
     "Process": "_sync.command",
     "ProcessInfo": "commands",
     "Processes": "_sync.command",
     "Retry": "settings",
+    "Sample": "metrics",
     "Screen": "_sync.terminal",
     "Session": "_sync.session",
     "Sessions": "_sync.client",

@@ -191,6 +191,45 @@ class RunInShell(Model):
 # -- answers --
 
 
+class Network(msgspec.Struct, kw_only=True):
+    """Since the session was made; `loopback_bytes`: between processes of the session."""
+
+    received_bytes: int
+    sent_bytes: int
+    loopback_bytes: int
+
+
+class Sample(msgspec.Struct, kw_only=True):
+    """What a session uses at one time. `cpu_percent`: of one core, since the sample before. Null is what cannot be told without a sandbox."""
+
+    time: str
+    cpu_s: float
+    cpu_percent: float
+    memory_bytes: int
+    processes: int
+    threads: int
+    tmp_bytes: int | None
+    shm_bytes: int | None
+    network: Network | None
+
+
+class Workspace(msgspec.Struct, kw_only=True):
+    """`truncated`: there is more than was looked at."""
+
+    bytes: int
+    entries: int
+    truncated: bool
+
+
+class Metrics(msgspec.Struct, kw_only=True):
+    now: Sample
+    history: list[Sample]
+    interval_s: float
+    workspace: Workspace | None
+    memory_limit_bytes: int | None
+    memory_source: Literal["cgroup", "processes"]
+
+
 class Terminal(msgspec.Struct, kw_only=True):
     """`attached`: how many are connected to it."""
 

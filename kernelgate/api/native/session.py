@@ -111,6 +111,15 @@ class SessionHandler(BaseHandler):
         self.finish()
 
 
+class MetricsHandler(BaseHandler):
+    """`/v1/sessions/S/metrics`"""
+
+    async def get(self, session_id: str) -> None:
+        """What it uses now, and used over the last ten minutes. Who looks does not keep it alive."""
+        found = await operation.ask(self.services, self.session(session_id), "metrics")
+        self.send(msgspec.to_builtins(operation.checked(found, model.Metrics)))
+
+
 class KeepaliveHandler(BaseHandler):
     """`/v1/sessions/S/keepalive`"""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kernelgate.sdk._async.terminal import AsyncTerminals
     from kernelgate.sdk._async.transport import AsyncTransport
     from kernelgate.sdk.events import Event
+    from kernelgate.sdk.metrics import Metrics
 
 
 class AsyncSession:
@@ -161,6 +162,12 @@ class AsyncSession:
         raw = await self._transport.request("PATCH", self._path, body=body, is_safe=True)
         self.info = SessionInfo.from_wire(raw)
         return self.info
+
+    async def metrics(self) -> Metrics:
+        """What it uses now, and used over the last ten minutes. Asking does not keep it alive."""
+        from kernelgate.sdk.metrics import Metrics  # noqa: PLC0415  (for few)
+
+        return Metrics.from_wire(await self._transport.request("GET", f"{self._path}/metrics", is_safe=True))
 
     async def keep_alive(self) -> SessionInfo:
         """Starts its idle time anew."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kernelgate.sdk._sync.terminal import Terminals
     from kernelgate.sdk._sync.transport import Transport
     from kernelgate.sdk.events import Event
+    from kernelgate.sdk.metrics import Metrics
 
 
 class Session:
@@ -162,6 +163,12 @@ class Session:
         raw = self._transport.request("PATCH", self._path, body=body, is_safe=True)
         self.info = SessionInfo.from_wire(raw)
         return self.info
+
+    def metrics(self) -> Metrics:
+        """What it uses now, and used over the last ten minutes. Asking does not keep it alive."""
+        from kernelgate.sdk.metrics import Metrics  # noqa: PLC0415  (for few)
+
+        return Metrics.from_wire(self._transport.request("GET", f"{self._path}/metrics", is_safe=True))
 
     def keep_alive(self) -> SessionInfo:
         """Starts its idle time anew."""

@@ -16,8 +16,8 @@ NAMES = set(
     AsyncFileSystem AsyncInteractive AsyncNotebooks AsyncProcess AsyncProcesses AsyncScreen AsyncSession AsyncSessions AsyncShell
     AsyncShells AsyncTerminal AsyncTerminals CellProgress Client Code CodeFailed CommandResult CommandTimeout Commands Completion
     Context ContextInfo Contexts Created Death Environment ExecutionError Executions FileEdit FileEvent FileInfo FileMatch
-    FileSystem FileText Inspection Interactive KernelgateError Language Logs Notebooks Pool Process ProcessInfo Processes Result
-    ResultItem ResultPage Retry Screen Session SessionInfo SessionPage Sessions Shell Shells Terminal TerminalInfo Terminals
+    FileSystem FileText Inspection Interactive KernelgateError Language Logs Metrics Notebooks Pool Process ProcessInfo Processes Result
+    ResultItem ResultPage Retry Sample Screen Session SessionInfo SessionPage Sessions Shell Shells Terminal TerminalInfo Terminals
     TimedOut Timeout Truncated Usage errors events
     """.split()  # noqa: SIM905  (a list this long reads better so)
 )
@@ -39,7 +39,7 @@ METHODS = {
     "Process": "close_stdin get_info id info is_alive kill output pid refresh signal wait write",
     "Processes": "kill kill_all killall list monitor ps",
     "Screen": "close output resize signal write",
-    "Session": "command delete env events file_system files filesystem fs id interrupt keep_alive labels notebooks processes pty refresh session_id shell start_interactive_session update",
+    "Session": "command delete env events file_system files filesystem fs id interrupt keep_alive labels metrics notebooks processes pty refresh session_id shell start_interactive_session update",
     "Sessions": "create delete get iterate list page",
     "Shell": "close exec run",
     "Shells": "create list",
