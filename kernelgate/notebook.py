@@ -198,6 +198,8 @@ def from_events(events: Iterable[Json]) -> Json:
         if execution_id is None:
             continue
         if event["type"] == "queued":
+            if event.get("hidden"):
+                continue  # what a frontend ran for itself, and not as a cell
             cell = {
                 "cell_type": "code",
                 "id": f"e{event['seq']}",

@@ -432,8 +432,10 @@ class Frontends:
     # -- requests --
 
     def op_frontend_kernels(self, request: Request) -> None:
-        """Every context as Jupyter sees a kernel."""
-        request.reply({"kernels": [self._describe(context) for context in self.host.contexts.values()]})
+        """The contexts as Jupyter sees kernels: those that were used or asked for, else the one that is ready for first use."""
+        contexts = list(self.host.contexts.values())
+        shown = [context for context in contexts if context.used or not context.is_default] or contexts[:1]
+        request.reply({"kernels": [self._describe(context) for context in shown]})
 
     def op_frontend_kernel(self, request: Request) -> None:
         request.reply(self._describe(self.host.find_context(request)))

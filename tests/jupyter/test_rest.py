@@ -200,3 +200,29 @@ def test_a_token_sees_only_its_own_kernels(server, kernel):
         fails(other.http.get(f"/api/kernels/{kernel}"), 404)
         fails(other.http.get(f"/api/kernels/{kernel}/channels"), 404)
         fails(other.http.delete(f"/api/kernels/{kernel}"), 404)
+
+
+def test_a_working_directory_is_honoured_in_the_workspace_alone(server, api):
+    for wanted, found in (
+        ("/workspace/deep/er", "/workspace/deep/er"),
+        ("sub", "/workspace/sub"),
+        ("/home/me/notebooks", "/workspace"),
+        ("/workspace/../etc", "/workspace"),
+    ):
+        made = start(api, env={"KERNEL_WORKING_DIR": wanted, "KERNEL_USERNAME": "me", "KERNEL_LAUNCH_TIMEOUT": "40"})
+        with Frontend(server, made) as one:
+            (result,) = [m for m in one.run("import os; os.getcwd(), os.environ['KERNEL_USERNAME']") if kind(m) == "iopub:execute_result"]
+            assert result["content"]["data"]["text/plain"] == repr((found, "me"))
+        api.call("DELETE", f"/api/kernels/{made}", 204)
+
+
+def test_what_a_frontend_runs_for_itself_is_no_cell_of_the_notebook(server, api):
+    session = api.create()
+    api.run(session, "1")
+    (model,) = [model for model in api.call("GET", "/api/kernels") if model["id"].replace("-", "").startswith(session)]
+    with Frontend(server, model["id"]) as one:
+        one.run("a_cell = 1")
+        one.run("hidden = 1", silent=True)
+        one.run("hidden = 1", store_history=False)
+    assert [cell["source"] for cell in api.call("GET", f"/v1/sessions/{session}/notebook")["cells"]] == ["1", "a_cell = 1"]
+    api.delete(session)

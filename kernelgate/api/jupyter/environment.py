@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+
 from kernelgate.errors import InvalidRequest
 
 #: In bytes, of all names and values.
@@ -25,8 +27,14 @@ _REFUSED = {
     "KERNEL_GPUS": "kernels have no GPU here",
     "KERNEL_GPUS_LIMIT": "kernels have no GPU here",
 }
-#: The client's own affairs: how long it waits, and a directory on its machine (every kernel works in the workspace).
+#: The client's own affairs, and what is not the kernel's to know.
 _LEFT_OUT = frozenset({"KERNEL_LAUNCH_TIMEOUT", "KERNEL_WORKING_DIR", "KERNEL_ID", "KERNEL_PATH", "PATH"})
+
+
+def directory(env: dict[str, str], workspace: str) -> str | None:
+    """Where the kernel shall work: None is the workspace itself, which it is too where the client names a directory of its own machine."""
+    wanted = posixpath.normpath(posixpath.join(workspace, env.get("KERNEL_WORKING_DIR") or "."))
+    return wanted if wanted.startswith(workspace + "/") else None
 
 
 def split(env: dict[str, str]) -> tuple[dict[str, str], str | None]:

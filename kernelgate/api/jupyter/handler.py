@@ -12,6 +12,7 @@ import msgspec
 
 from kernelgate import ids, languages
 from kernelgate.api.base import BaseHandler, Guarded, Services, retrying_host
+from kernelgate.api.jupyter import environment
 from kernelgate.errors import (
     AuthenticationError,
     InvalidRequest,
@@ -115,6 +116,10 @@ class Described(msgspec.Struct):
     reason: str | None = None
 
 
+class _Made(msgspec.Struct):
+    id: str
+
+
 class DescribedAll(msgspec.Struct):
     kernels: list[Described]
 
@@ -190,11 +195,13 @@ def _checked(value: Any, kind: Any) -> Any:
         raise RemoteProtocolError("the session's host answered something that is no answer") from exc
 
 
-async def create(door: Door, name: str | None, env: dict[str, str], kernel_id: str | None) -> dict[str, Any]:
+async def create(door: Door, name: str | None, asked_env: dict[str, str], kernel_id: str | None) -> dict[str, Any]:
     """A kernel in a session of its own; one that is there under this id already is that kernel. Raises InvalidRequest, CapacityExceeded, SandboxUnavailable."""
     services, settings = door.services, door.services.settings.sessions
     wanted = door.kernel_name(name)
     language = languages.resolve(wanted, services.keeper.node.python["prefix"])
+    env, wanted_id = environment.split(asked_env)
+    kernel_id = kernel_id or wanted_id
     if kernel_id is not None:
         if not _ID.match(kernel_id) or len(kernel_id) > 128:
             raise InvalidRequest("kernel_id: five groups of letters, digits and _ with - between them are expected, as in a UUID")
@@ -209,10 +216,25 @@ async def create(door: Door, name: str | None, env: dict[str, str], kernel_id: s
         warm=[language],
     )
     session = services.keeper.get(door.token.id, made["id"])
-    found = _checked(await ask(services, session, "frontend_start", context=None, spec=services.keeper.node.spec(language)), Described)
+    try:
+        target = await _target(services, session, language, environment.directory(asked_env, session.cwd))
+        found = _checked(await ask(services, session, "frontend_start", **target), Described)
+    except BaseException:
+        await services.keeper.delete(session)
+        raise
     row = KernelRow(kernel_id or id_of(session.id, found.id), session.id, found.id, wanted)
     door.frontends.add_kernel(row)
     return _model(Kernel(row.id, session, found.id, row), found)
+
+
+async def _target(services: Services, session: Session, language: languages.Language, cwd: str | None) -> dict[str, Any]:
+    """The context for a new kernel: the language's default one, already warm, or one that works in another directory."""
+    spec = services.keeper.node.spec(language)
+    if cwd is None:
+        return {"context": None, "spec": spec}
+    await session.link.request("files", do="mkdir", path=cwd, parents=True, exist_ok=True)
+    made = await ask(services, session, "context_create", spec=spec, name="", cwd=cwd, env={})
+    return {"context": _checked(made, _Made).id}
 
 
 async def delete(door: Door, kernel: Kernel) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from kernelgate.api.jupyter import environment, handler
+from kernelgate.api.jupyter import handler
 from kernelgate.api.jupyter.handler import JupyterHandler
 from kernelgate.errors import NotFound, SessionClosed
 
@@ -31,8 +31,7 @@ class KernelsHandler(JupyterHandler):
         """Makes a kernel. 201; 400 for a kernel that is not there, or an environment that is refused; 429; 503."""
         given: CreateKernel | None = self.body(CreateKernel | None)  # type: ignore[arg-type]
         body = CreateKernel() if given is None else given
-        env, wanted_id = environment.split(body.env)
-        model = await handler.create(self, body.name, env, body.kernel_id or wanted_id)
+        model = await handler.create(self, body.name, body.env, body.kernel_id)
         self.set_header("Location", f"{self.base_url}api/kernels/{model['id']}")
         self.send(model, 201)
 
