@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -22,13 +23,17 @@ from kernelgate._aio import Tasks
 from kernelgate.api import routes
 from kernelgate.api.base import NotFoundHandler, Services
 from kernelgate.api.jupyter.routes import JUPYTER
+from kernelgate.api.listener import Listener, take_all_descriptors
 from kernelgate.api.metrics import Metrics
-from kernelgate.errors import ConfigError, KernelgateError
+from kernelgate.errors import ConfigError, KernelgateError, StorageUnavailable
 from kernelgate.sessions.keeper import Keeper
-from kernelgate.sessions.registry import Registry
+from kernelgate.sessions.registry import Registry, open_registry
 from kernelgate.settings import Settings
 
 log = logging.getLogger(__name__)
+
+#: How long a gateway that starts waits for another one of the same data directory, besides what that one needs to drain.
+_HANDOVER_S = 5.0
 
 
 class Gateway:
@@ -37,9 +42,8 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.data = Path(settings.data_dir)
-        self.data.mkdir(mode=0o711, parents=True, exist_ok=True)
-        (self.data / "sessions").mkdir(mode=0o711, exist_ok=True)
-        self.registry = Registry(self.data / "registry.sqlite")
+        self._lock = _take_directory(self.data, settings.server.drain_s)
+        self.registry = open_registry(self.data / "registry.sqlite")
         self.services = Services(settings, self.registry, Keeper(settings, self.registry), Metrics())
         handlers: list[Any] = [
             (path + "/?$", handler, {"services": self.services}) for path, handler in (*routes.NATIVE, *routes.SERVICE, *JUPYTER)
@@ -61,7 +65,7 @@ class Gateway:
     async def start(self) -> None:
         """Raises SandboxUnavailable, or OSError where the address is taken."""
         server = self.settings.server
-        sockets = netutil.bind_sockets(server.port, server.host, reuse_port=False)
+        sockets: list[Any] = [Listener(sock) for sock in netutil.bind_sockets(server.port, server.host, reuse_port=False)]
         try:
             await self.services.keeper.start()
         except BaseException:
@@ -72,7 +76,12 @@ class Gateway:
         self.services.port = sockets[0].getsockname()[1]
         host = server.host if server.host not in ("0.0.0.0", "::", "") else "127.0.0.1"  # noqa: S104 - what to show for "all addresses"
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.services.port}"
-        _write_private(self.data / "server.json", json.dumps({"url": self.url, "token": self.token(), "pid": os.getpid()}) + "\n")
+        self._announce()
+
+    def _announce(self) -> None:
+        """How this machine's own user reaches the server; and, for the next gateway, whether this one is about to go."""
+        facts = {"url": self.url, "token": self.token(), "pid": os.getpid(), "draining": self.services.draining}
+        _write_private(self.data / "server.json", json.dumps(facts) + "\n")
 
     def token(self) -> str:
         """The token of this machine's own user, made at the first start; it is in a file that only that user can read."""
@@ -111,9 +120,17 @@ class Gateway:
         self._stop.set()
 
     async def stop(self, *, end_sessions: bool) -> None:
-        """Takes no new requests, lets those under way finish (`server.drain_s` at the most), lets go of the sessions."""
+        """Takes no new requests, lets those under way finish (`server.drain_s` at the most), lets go of the sessions.
+
+        As soon as no session is half made any more the port and the data directory are free: the next gateway can serve while this one still answers what it has begun.
+        """
         self.services.draining = True
+        with contextlib.suppress(OSError, KernelgateError):
+            self._announce()
+        await self.services.keeper.drain()
         self.server.stop()
+        if not end_sessions:
+            os.close(self._lock)
         for channel in list(self.services.channels):
             channel.drain()
         busy = [session for session in self.services.keeper.live() if session.busy]
@@ -124,10 +141,40 @@ class Gateway:
         await self.server.close_all_connections()
         await self.services.tasks.close()
         await self._tasks.close()
-        with contextlib.suppress(FileNotFoundError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
             if json.loads((self.data / "server.json").read_text())["pid"] == os.getpid():
                 (self.data / "server.json").unlink()
         self.registry.close()
+        if end_sessions:
+            os.close(self._lock)
+
+
+def _take_directory(data: Path, drain_s: float) -> int:
+    """Makes the data directory where there is none, and takes it for this process: the descriptor of its lock.
+
+    A gateway that drains lets go of it in a moment, and is waited for. Raises ConfigError where another one serves it, StorageUnavailable where it cannot be written.
+    """
+    try:
+        data.mkdir(mode=0o711, parents=True, exist_ok=True)
+        (data / "sessions").mkdir(mode=0o711, exist_ok=True)
+        lock = os.open(data / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise StorageUnavailable(f"the data directory {data} cannot be used: {exc.strerror} (data_dir)") from exc
+    since = time.monotonic()
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        facts = {}
+        with contextlib.suppress(OSError, ValueError):
+            facts = json.loads((data / "server.json").read_text())
+        # One that was told to stop may not have heard it yet.
+        if time.monotonic() > since + (drain_s + _HANDOVER_S if facts.get("draining") else _HANDOVER_S):
+            os.close(lock)
+            raise ConfigError(
+                f"another gateway (process {facts.get('pid', 'unknown')}) serves the data directory {data}; `kernelgate stop` stops it"
+            )
+        time.sleep(0.02)
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -212,6 +259,7 @@ def main(argv: list[str]) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    take_all_descriptors()
     try:
         return asyncio.run(_serve(settings, exit_with_parent=arguments.exit_with_parent))
     except KernelgateError as exc:
@@ -266,7 +314,11 @@ def token_main(argv: list[str]) -> int:
         return 2
     data = Path(settings.data_dir)
     data.mkdir(mode=0o711, parents=True, exist_ok=True)
-    registry = Registry(data / "registry.sqlite")
+    try:
+        registry = Registry(data / "registry.sqlite")
+    except KernelgateError as exc:
+        print(f"kernelgate: {exc.detail}", file=sys.stderr)
+        return 1
     try:
         if arguments.action in ("create", "revoke") and not arguments.name:
             parser.error(f"{arguments.action} needs a name")

@@ -13,8 +13,8 @@ What the user's code does wrong is data (an `error` in a result) and never comes
       SessionClosed
       Conflict
         FileExists, NotADirectory, IsADirectory, DirectoryNotEmpty, EditNotFound, EditAmbiguous, FileOperationFailed, FilesInterrupted
-      NoSpace
         ExecutionConflict, NotWaitingForInput, InputClosed, ShellBusy
+      NoSpace, StorageUnavailable
       CapacityExceeded
       KernelError
         KernelStartFailed, KernelUnresponsive
@@ -268,9 +268,15 @@ class FilesInterrupted(Conflict):
 
 
 class NoSpace(KernelgateError):
-    """The session's disk is full."""
+    """The session's disk is full, or the server's."""
 
     code = "no_space"
+
+
+class StorageUnavailable(KernelgateError):
+    """The server's data directory cannot be read or written; what lives, lives on."""
+
+    code = "storage_unavailable"
 
 
 class Draining(KernelgateError):

@@ -298,7 +298,7 @@ class BaseHandler(Guarded, web.RequestHandler):
     def _error(self, status_code: int, error: BaseException | None) -> dict[str, Any]:
         request_id = getattr(self, "request_id", None) or ids.new_request_id()
         self.set_header("X-Request-Id", request_id)
-        if not self.request._body_future.done():  # noqa: SLF001 - Tornado closes the connection of a request that it has not read, and does not say so
+        if isinstance(error, Draining) or not self.request._body_future.done():  # noqa: SLF001 - Tornado closes the connection of a request that it has not read, and does not say so
             self.set_header("Connection", "close")
         if isinstance(error, KernelgateError):
             status_code = status_of(error)

@@ -16,6 +16,7 @@ STATUS: dict[type[Exception], int] = {
     errors.SessionClosed: 410,
     errors.CapacityExceeded: 429,
     errors.NoSpace: 507,
+    errors.StorageUnavailable: 503,
     errors.KernelError: 502,
     errors.SandboxUnavailable: 503,
     errors.HostUnavailable: 503,

@@ -28,8 +28,9 @@ from typing import Any, NoReturn
 from kernelgate.errors import LocalProtocolError
 from kernelgate.host import channel, meter, session
 
-#: A host that dies again and again is a bug that a new one does not cure; the session then ends with that reason.
+#: A host that dies again and again is a bug that a new one does not cure; the session then ends with that reason. One that lived for so long has shown that it can.
 MAX_HOST_STARTS = 20
+_HOST_LIVES_S = 10.0
 #: The room a kernel needs: Java's has some thirty threads.
 _KERNEL_PROCESSES = 48
 _SWEEPS = 100
@@ -69,6 +70,7 @@ class Init:
         self._host_pid = 0
         self._host: socket.socket | None = None
         self._host_starts = 0
+        self._host_started_at = 0.0
         self._oom_fd, self._oom_key = oom_fd, oom_key
         self._oom_kills = self._count_oom()
         self._processes, self._code_uid = processes, code_uid
@@ -101,13 +103,16 @@ class Init:
     # -- the host --
 
     def _start_host(self) -> None:
+        if time.monotonic() > self._host_started_at + _HOST_LIVES_S:
+            self._host_starts = 0
+        self._host_started_at = time.monotonic()
         self._host_starts += 1
         if self._host_starts > MAX_HOST_STARTS:
             print("the session host died too often", file=sys.stderr)  # noqa: T201 - PID 1 has no logging
             self._end()
         ours, theirs = channel.pair()
         children = [{"pid": pid, "tag": child.tag, "fds": child.fds, "ended": child.ended} for pid, child in self._children.items()]
-        pid = os.fork()
+        pid = self._fork_host()
         if pid == 0:
             self._in_child()
             ours.close()
@@ -118,6 +123,15 @@ class Init:
                 os._exit(1)
         theirs.close()
         self._host_pid, self._host = pid, ours
+
+    def _fork_host(self) -> int:
+        """Without a host the session would be lost: where the session's code has taken every process there may be, it loses some."""
+        while True:
+            try:
+                return os.fork()
+            except OSError:
+                self._sweep()
+                time.sleep(0.05)
 
     def _serve(self) -> None:
         assert self._host is not None

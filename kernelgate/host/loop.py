@@ -45,7 +45,7 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._stopped = False
-        self.before_wait: Callable[[], None] = lambda: None
+        self.before_wait: Callable[[], object] = lambda: None
 
     def add_reader(self, source: Any, callback: Callable[[], None]) -> None:
         self._readers[source] = callback
@@ -103,7 +103,7 @@ class Loop:
             heapq.heappop(self._timers)
         return None if not self._timers else min(max(0, math.ceil((self._timers[0][0] - time.monotonic()) * 1000)), _LONGEST_WAIT_MS)
 
-    def _guard(self, callback: Callable[[], None]) -> None:
+    def _guard(self, callback: Callable[[], object]) -> None:
         try:
             callback()
         except Exception:  # the one broad catch of the host: a session must outlive a bug in one callback

@@ -95,7 +95,9 @@ class Command:
         self._fds = {stream: fd for stream, fd in zip(_STREAMS, fds[1:], strict=False) if fd >= 0}
         self.listen(self._listening)
         if (deadline := self.tag["deadline"]) is not None:
-            self._timers.append(self._host.loop.call_later(max(0.0, deadline - time.time()), lambda: self.stop("timeout", TERM_GRACE_S)))
+            self._timers.append(
+                self._host.loop.call_later(max(0.0, deadline - time.monotonic()), lambda: self.stop("timeout", TERM_GRACE_S))
+            )
         self._write()
 
     def when_started(self, callback: Callable[[], None]) -> None:
@@ -255,7 +257,7 @@ class Command:
         self._emit(self._output.end())
         fields = {
             "status": status, "success": status == "ok", "exit_code": exit_code, "signal": signal_, "timed_out": status == "timeout", "reason": reason,
-            "duration_s": round(time.time() - self.tag["created"], 6), "usage": usage, "truncated": self._output.truncated,
+            "duration_s": round(time.monotonic() - self.tag["created"], 6), "usage": usage, "truncated": self._output.truncated,
         }  # fmt: skip
         if self.tag["artifacts"] is None or self.pid is None:
             self._ended(fields)
@@ -340,7 +342,9 @@ class Commands:
                 for event in journal.execution(name):
                     fold.feed(event)
                 Command(
-                    self, {"id": name, "output_bytes": 0, "encoding": "text", "created": time.time(), "artifacts": None}, seen=fold.size
+                    self,
+                    {"id": name, "output_bytes": 0, "encoding": "text", "created": time.monotonic(), "artifacts": None},
+                    seen=fold.size,
                 ).lost()
 
     # -- requests --
@@ -371,13 +375,12 @@ class Commands:
         cwd = host.resolve_cwd(fields["cwd"])
         tag = {
             "id": name, "output_bytes": fields["output_bytes"], "encoding": fields["encoding"], "merge": fields["merge"], "background": fields["background"],
-            "created": now, "deadline": None if fields["timeout_s"] is None else now + fields["timeout_s"], "shell_id": fields.get("shell_id"),
+            "created": time.monotonic(), "deadline": None if fields["timeout_s"] is None else time.monotonic() + fields["timeout_s"], "shell_id": fields.get("shell_id"),
             "artifacts": fields["artifacts"], "cwd": cwd, "since_ns": None if fields["artifacts"] is None else artifacts.begin(),
         }  # fmt: skip
-        command = self.live[name] = Command(self, tag)
         host.last_activity = now
         said = {key: fields[key] for key in ("request_id", "command", "background", "merge", "encoding")}
-        host.emit(
+        host.emit_or_refuse(
             name,
             COMMAND,
             {
@@ -388,7 +391,7 @@ class Commands:
                 "timeout_s": fields["timeout_s"],
             },
         )
-        host.flush()
+        command = self.live[name] = Command(self, tag)
         wanted = fields["command"]
         if argv is None:
             argv = ["/bin/bash", "-c", wanted] if isinstance(wanted, str) else wanted

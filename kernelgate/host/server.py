@@ -296,6 +296,17 @@ class Server:
         """Calls `answer` when the end of the execution is in the journal, if its connection is still there."""
         self._waiting.setdefault(execution_id, []).append((request.connection, answer))
 
+    def give_up(self, error: KernelgateError) -> None:
+        """Refuses all who follow or wait for what cannot be written."""
+        for connection, cursor in list(self._streams.items()):
+            if connection.cursor is cursor:
+                Request(connection, {}, b"").fail(error)
+        self._streams.clear()
+        waiting, self._waiting = self._waiting, {}
+        for requests in waiting.values():
+            for connection, _ in requests:
+                Request(connection, {}, b"").fail(error)
+
     def advance(self) -> None:
         """After a flush: moves the streams on and answers those who wait for an end."""
         for connection, cursor in list(self._streams.items()):

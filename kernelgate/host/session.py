@@ -26,6 +26,7 @@ from kernelgate.errors import (
     KernelgateError,
     KernelStartFailed,
     LocalProtocolError,
+    NoSpace,
     NotWaitingForInput,
 )
 from kernelgate.host import channel
@@ -54,6 +55,8 @@ UNUSED_KERNEL_S = 120.0
 _REMEMBERED = 1024
 #: A full disk is tried again this often; meanwhile kernels are not read, so they wait and nothing is lost.
 _RETRY_WRITE_S = 0.5
+#: Who waits for an end is told after so long that it cannot be written.
+_UNWRITTEN_S = 10.0
 
 
 class InitClient:
@@ -137,7 +140,7 @@ class SessionHost:
         self._late: OrderedDict[str, Execution] = OrderedDict()
         self._displays: OrderedDict[tuple[str, str], list[Execution]] = OrderedDict()
         self._kernel_number = 0
-        self._retry_at = 0.0
+        self._retry_at = self._unwritten_since = 0.0
         self._listening = True
         self.files = Files(self)
         self.commands = Commands(self)
@@ -151,6 +154,15 @@ class SessionHost:
         self._parts: tuple[Any, ...] = (self, self.commands, Processes(self), self.shells, self.terminals, self.frontends, self.meter)
         self.server = Server(self.loop, listener, self.journal, self._handle)
         self.loop.before_wait = self.flush
+
+    @property
+    def last_activity(self) -> float:
+        """When something was last asked of the session or ended in it (Unix seconds); how long ago that is, is measured by a clock that nobody sets."""
+        return self._last_activity
+
+    @last_activity.setter
+    def last_activity(self, at: float) -> None:
+        self._last_activity, self._active_at = at, time.monotonic()
 
     # -- events --
 
@@ -191,10 +203,10 @@ class SessionHost:
             self._late.popitem(last=False)
         self.last_activity = time.time()
 
-    def flush(self) -> None:
-        """Writes the events there are, and moves on those who follow them."""
+    def flush(self) -> bool:
+        """Writes the events there are, and moves on those who follow them. Whether they are all written."""
         if time.monotonic() < self._retry_at:
-            return
+            return False
         try:
             if self.journal.flush():
                 self.meter.awake()
@@ -202,12 +214,27 @@ class SessionHost:
             if self.frontends.relays:
                 self.frontends.flush()
         except OSError as exc:
-            log.error("the journal cannot be written: %s", exc)
-            self._retry_at = time.monotonic() + _RETRY_WRITE_S
+            now = time.monotonic()
+            if self._listening:
+                self._unwritten_since = now
+                log.error("the journal cannot be written: %s", exc)
+            self._retry_at = now + _RETRY_WRITE_S
             self.loop.call_later(_RETRY_WRITE_S, lambda: None)
             self._listen(False)
-        else:
-            self._listen(True)
+            if now > self._unwritten_since + _UNWRITTEN_S:
+                self.server.give_up(
+                    NoSpace(f"the session's journal cannot be written ({exc.strerror}); what runs waits, ask for it again later")
+                )
+            return False
+        self._listen(True)
+        return True
+
+    def emit_or_refuse(self, execution_id: str, kind: str, fields: dict[str, Any]) -> None:
+        """The first event of something: what cannot be written down does not happen. Raises NoSpace."""
+        self.emit(execution_id, kind, fields)
+        if not self.flush():
+            self.journal.take_back()
+            raise NoSpace("the session's journal cannot be written: nothing new is begun; make room and try again")
 
     def _listen(self, wanted: bool) -> None:
         """Whether kernels are read. While nothing can be written they are not: their messages wait in the sockets."""
@@ -283,7 +310,7 @@ class SessionHost:
             "session_id": self.config["session_id"],
             "contexts": [context.describe() for context in self.contexts.values()],
             "executing": len(self.jobs) + self.commands.running(),
-            "last_activity": self.last_activity,
+            "idle_s": time.monotonic() - self._active_at,
             "last_seq": self.journal.last_seq,
             "env_names": sorted(self.env),
         })  # fmt: skip
@@ -469,7 +496,7 @@ class SessionHost:
         self._attach(request, execution_id)
 
     def accept(self, spooled: dict[str, Any], context: Context, request_id: str) -> None:
-        """Makes an execution and queues it. Raises CapacityExceeded, and OSError where it cannot be kept."""
+        """Makes an execution and queues it. Raises CapacityExceeded, NoSpace."""
         if self.journal.full:
             raise CapacityExceeded(
                 "the session's journal is full: what runs keeps older records from being let go of; let it end, or cancel it"
@@ -490,7 +517,11 @@ class SessionHost:
         }
         if spooled.get("hidden"):
             queued["hidden"] = True
-        self.emit(execution_id, "queued", queued)
+        try:
+            self.emit_or_refuse(execution_id, "queued", queued)
+        except NoSpace:
+            self.spool.remove(execution_id)
+            raise
         try:
             context.submit(job)
         except KernelgateError:
@@ -536,7 +567,7 @@ class SessionHost:
         self.flush()  # an end of this turn of the loop is not in the journal yet, and its job is gone already
         if mode == "stream":
             self.server.stream(request, execution_id, request.fields.get("after") or 0)
-        elif mode == "result" and execution_id in self.jobs:
+        elif mode == "result" and (execution_id in self.jobs or not (self._listening or self.journal.spans[execution_id].ended)):
             self.server.when_ended(execution_id, request, lambda: self._reply_result(request, execution_id))
         else:
             self._reply_result(request, execution_id)

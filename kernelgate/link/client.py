@@ -172,17 +172,25 @@ class Link:
         return Duplex(await self._send({"op": op, "upload": True, **fields}, b""))
 
     async def _send(self, header: dict[str, Any], body: bytes) -> _Connection:
-        # A kept connection may have been closed by a host that died since; nothing was sent on it then, so a new one is tried.
+        connection = self._take_kept() or await self._connect()
+        try:
+            await connection.send(header, body)
+        except OSError as exc:
+            connection.close()
+            raise HostUnavailable("the session's host hung up") from exc
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _take_kept(self) -> _Connection | None:
+        """A kept connection may have been closed by a host that died since; nothing was sent on it then, and the next one is looked at."""
         while self._kept:
             connection = self._kept.pop()
-            if connection.reader.at_eof() or connection.writer.is_closing():
-                connection.close()
-                continue
-            await connection.send(header, body)
-            return connection
-        connection = await self._connect()
-        await connection.send(header, body)
-        return connection
+            if not (connection.reader.at_eof() or connection.writer.is_closing()):
+                return connection
+            connection.close()
+        return None
 
     def close(self) -> None:
         self._closed = True

@@ -9,6 +9,7 @@ blocks back.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import time
@@ -56,6 +57,7 @@ class Journal:
         self.spans: dict[str, Span] = {}
         self._checkpoints: list[tuple[int, int]] = []  # (seq, offset), every _CHECKPOINT_BYTES
         self._pending: list[tuple[bytes, str | None, str, int]] = []
+        self._torn = False
         if self.size:
             self._recover()
 
@@ -115,13 +117,17 @@ class Journal:
         """
         if not self._pending:
             return False
+        if self._torn:
+            self._take_back_half()
         data = memoryview(b"".join(line for line, *_ in self._pending))
         written = 0
         try:
             while written < len(data):
                 written += os.write(self._fd, data[written:])
         except OSError:
-            os.ftruncate(self._fd, self.size)
+            self._torn = written > 0
+            with contextlib.suppress(OSError):
+                self._take_back_half()
             raise
         pending, self._pending = self._pending, []
         for line, execution_id, kind, seq in pending:
@@ -130,6 +136,15 @@ class Journal:
         if self._limit_bytes is not None and self.size - self.start > self._limit_bytes:
             self._let_go(self.size - self._limit_bytes * 3 // 4)
         return True
+
+    def _take_back_half(self) -> None:
+        """What was written of lines that are still pending: it must be gone before they are written again."""
+        os.ftruncate(self._fd, self.size)
+        self._torn = False
+
+    def take_back(self) -> None:
+        """Makes the last event, which could not be written, not have happened."""
+        self._pending.pop()
 
     @property
     def full(self) -> bool:

@@ -116,7 +116,11 @@ class Zygote:
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake_read, 4096)
                 elif fd == listener.fileno():
-                    client, _ = listener.accept()
+                    try:
+                        client, _ = listener.accept()
+                    except OSError:
+                        time.sleep(0.05)  # no descriptor left: who asks is asked to wait
+                        continue
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * _MAX_REQUEST)
                     self._clients[client.fileno()] = client
                 elif fd in self._clients:
@@ -272,7 +276,10 @@ class Zygote:
         init.run()
 
     def _end(self, session_id: str, pid: int, ticks: int, *, remove: bool) -> None:
-        """Ends a session that may not be this zygote's child: by its init's pid, if that is still the process it was."""
+        """Ends a session that may not be this zygote's child: by its init's pid, if that is still the process it was. 0: the pid that this zygote knows, if any."""
+        if not pid and (known := next((child for child, name in self._sessions.items() if name == session_id), 0)):
+            with contextlib.suppress(OSError):
+                pid, ticks = known, start_ticks(known)
         with contextlib.suppress(ProcessLookupError, OSError):
             pidfd = os.pidfd_open(pid)
             try:
@@ -304,7 +311,11 @@ class Zygote:
         self._empty(trash)
 
     def _empty(self, trash: Path) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as exc:
+            print(f"what ended sessions left is not removed yet: {exc}", file=sys.stderr)  # the next time finds it
+            return
         if pid:
             self._removing.add(pid)
             return

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,14 @@ log = logging.getLogger(__name__)
 
 _CULL_EVERY_S = 1.0
 _SAVE_ACTIVITY_EVERY_S = 10.0
+#: A wall clock that goes so much further, or back, between two looks than time itself was set, by somebody or after a sleep.
+_CLOCK_JUMP_S = 5.0
+#: What could not be taken away is tried again after.
+_UNMAKE_AGAIN_S = 2.0
+#: Sandboxes are made one after the other, by one process; more callers than this wait here, where those who leave can be left out.
+_MAKING_AT_ONCE = 4
+#: How long those who are being given a session when the gateway drains are waited for.
+_SETTLE_S = 15.0
 #: After a failure to make a session for the pool; a machine that cannot make one now may later.
 _POOL_RETRY_S = 5.0
 POOL_LANGUAGE = "python"
@@ -54,6 +63,12 @@ class Keeper:
         self._used: dict[str, float] = {}
         self._wanted = asyncio.Event()
         self._closing = False
+        self._turns = asyncio.Semaphore(_MAKING_AT_ONCE)
+        self._under_way: set[str] = set()
+        self._culling = False
+        self._culler: asyncio.Task[None] | None = None
+        self._filler: asyncio.Task[None] | None = None
+        self._clock_off_s = 0.0
         self._given_at = -math.inf
         self.counts = {"created": 0, "from_pool": 0, "culled": 0, "lost": 0}
 
@@ -63,14 +78,27 @@ class Keeper:
         """Starts the node, finds the sessions of an earlier gateway, fills the pool. Raises SandboxUnavailable."""
         await self.node.start()
         await self._find_again()
-        self._tasks.start(self._fill_pool(), "pool:fill")
-        self._tasks.start(self._cull(), "sessions:cull")
+        self._filler = self._tasks.start(self._fill_pool(), "pool:fill")
+        self._culler = self._tasks.start(self._cull(), "sessions:cull")
+
+    async def drain(self) -> None:
+        """Ends nothing and makes nothing from now on, and waits for what is half made: after it, another gateway may serve this data directory."""
+        self._closing = True
+        until = time.monotonic() + _SETTLE_S
+        if self._filler is not None:
+            self._filler.cancel()
+            await asyncio.wait({self._filler})
+        while (self._under_way or self._culling) and time.monotonic() < until:  # noqa: ASYNC110 - they end in many places
+            await asyncio.sleep(0.01)
+        if self._culler is not None:
+            self._culler.cancel()
 
     async def close(self, *, end_sessions: bool) -> None:
         """Lets go. Sessions live on, unless `end_sessions` (an embedded server's)."""
         self._closing = True
-        for session in self._live.values():
-            self.registry.touch(session.id, session.last_activity_at)
+        with contextlib.suppress(KernelgateError):
+            for session in self._live.values():
+                self.registry.touch(session.id, session.last_activity_at)
         if end_sessions:
             for row in self.registry.by_state("ready", "running", "starting"):
                 with contextlib.suppress(KernelgateError):
@@ -89,8 +117,8 @@ class Keeper:
                     raise HostUnavailable("its sandbox was gone when the gateway started")
                 async with asyncio.timeout(10):
                     header, _ = await session.link.request("hello")
-                session.last_activity_at = max(row.last_activity_at, float(header["ok"]["last_activity"]))
-            except (KernelgateError, TimeoutError) as exc:
+                session.last_activity_at = max(row.last_activity_at, time.time() - float(header["ok"]["idle_s"]))
+            except (KernelgateError, OSError) as exc:
                 await self._lose(row, str(exc) or "its host did not answer when the gateway started")
                 continue
             if row.state == "ready":
@@ -99,15 +127,33 @@ class Keeper:
                 self._live[row.id] = session
         if self._live:
             log.info("found %d live sessions again", len(self._live))
+        for session_id in self.node.session_ids() - self.registry.ids():
+            log.warning("a session that nobody knows is taken away", extra={"session_id": session_id})
+            with contextlib.suppress(KernelgateError):
+                await self.node.end(session_id, 0, 0, remove=True)
 
     async def _lose(self, row: Row, reason: str) -> None:
-        with contextlib.suppress(KernelgateError):
-            await self.node.end(row.id, row.pid, row.start_ticks, remove=row.state != "running")
         if row.state != "running":
-            self.registry.delete(row.id)
+            await self._unmake(row)
             return
         self.counts["lost"] += 1
-        self.registry.save(replace(row, state="lost", reason=reason, ended_at=time.time()))
+        await self._surely(lambda: self._take_away(row, remove=False, then=lambda: self.registry.lose(row.id, reason, time.time())))
+
+    async def _take_away(self, row: Row, *, remove: bool, then: Callable[[], None]) -> None:
+        """Ends a session's sandbox and takes note of that. Safe to do again. Raises SandboxUnavailable, NoSpace, StorageUnavailable."""
+        await self.node.end(row.id, row.pid, row.start_ticks, remove=remove)
+        then()
+
+    async def _surely(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Does it, again and again until it succeeds: a full disk or process table is not so for ever. What is left when the gateway ends, the next one finds."""
+        while True:
+            try:
+                await work()
+            except KernelgateError as exc:
+                log.warning("a session cannot be taken away yet: %s", exc.detail)
+                await asyncio.sleep(_UNMAKE_AGAIN_S)
+            else:
+                return
 
     def _session(self, row: Row) -> Session:
         cwd = self.node.policy.cwd if row.isolated else str(self.node.directory(row.id) / "workspace")
@@ -124,6 +170,7 @@ class Keeper:
         now = time.time()
         row = Row(ids.new_session_id(), None, "starting", self.registry.free_slot(), 0, 0, now, now, self.node.isolated)
         self.registry.save(row)
+        self._under_way.add(row.id)
         try:
             pid, ticks = await self.node.make(row.id, row.slot)
             row = replace(row, pid=pid, start_ticks=ticks, state=state)
@@ -131,14 +178,21 @@ class Keeper:
             session = self._session(row)
             await session.link.request("hello")
         except BaseException:
-            self._tasks.start(self._unmake(row), f"session:{row.id}:unmake")
+            self._unmake_later(row)
             raise
+        if state == "ready":
+            self._under_way.discard(row.id)
         return session
 
     async def _unmake(self, row: Row) -> None:
-        with contextlib.suppress(KernelgateError):
-            await self.node.end(row.id, row.pid, row.start_ticks, remove=True)
-        self.registry.delete(row.id)
+        try:
+            await self._surely(lambda: self._take_away(row, remove=True, then=lambda: self.registry.delete(row.id)))
+        finally:
+            self._under_way.discard(row.id)
+
+    def _unmake_later(self, row: Row) -> None:
+        self._under_way.add(row.id)
+        self._tasks.start(self._unmake(row), f"session:{row.id}:unmake")
 
     async def _fill_pool(self) -> None:
         """Keeps the pool as full as it should be: one at a time, so that refilling leaves a core to those who work."""
@@ -150,7 +204,7 @@ class Keeper:
             except CapacityExceeded:
                 await asyncio.sleep(_POOL_RETRY_S)  # callers have all there may be: nothing is wrong
                 continue
-            except (KernelgateError, TimeoutError) as exc:
+            except (KernelgateError, OSError) as exc:
                 log.warning("no session could be made ready: %s", exc)
                 await asyncio.sleep(_POOL_RETRY_S)
                 continue
@@ -206,30 +260,43 @@ class Keeper:
         idle_timeout_s: float | None,
         lifetime_s: float | None,
         warm: list[languages.Language],
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> dict[str, Any]:
-        """A session for a caller, from the pool where one is ready. Raises CapacityExceeded, SandboxUnavailable."""
+        """A session for a caller, from the pool where one is ready.
+
+        `is_wanted`: whether the caller is still there; a session that is not wanted any more is taken away again, and SessionClosed raised.
+        Raises CapacityExceeded, SandboxUnavailable, NoSpace, StorageUnavailable.
+        """
         session, hello = None, {}
         while session is None and self._ready:
             ready = self._ready.popleft()
             self._given_at = time.monotonic()
             self._wanted.set()
             # From here on it is somebody's: a gateway that dies now must not give it, with this environment in it, to somebody else.
-            self.registry.save(replace(ready.row, state="starting"))
+            try:
+                self.registry.save(replace(ready.row, state="starting"))
+            except KernelgateError:
+                self._ready.appendleft(ready)
+                raise
+            self._under_way.add(ready.id)
             try:
                 hello = await self._configure(ready, env, warm)
                 session = ready
                 self.counts["from_pool"] += 1
             except HostUnavailable:
-                await self._unmake(ready.row)  # it died while it waited; nobody's loss
+                self._unmake_later(ready.row)  # it died while it waited; nobody's loss
             except BaseException:
-                self._tasks.start(self._unmake(ready.row), f"session:{ready.id}:unmake")
+                self._unmake_later(ready.row)
                 raise
         if session is None:
-            session = await self._make("starting")
+            async with self._turns:
+                if not is_wanted():
+                    raise SessionClosed("its caller has left")
+                session = await self._make("starting")
             try:
                 hello = await self._configure(session, env, warm)
             except BaseException:
-                self._tasks.start(self._unmake(session.row), f"session:{session.id}:unmake")
+                self._unmake_later(session.row)
                 raise
         now = time.time()
         session.row = replace(
@@ -243,7 +310,14 @@ class Keeper:
             lifetime_s=lifetime_s,
         )
         session.last_activity_at = now
-        self.registry.save(session.row)
+        try:
+            if not is_wanted():
+                raise SessionClosed("its caller has left")
+            self.registry.save(session.row)
+        except KernelgateError:
+            self._unmake_later(session.row)
+            raise
+        self._under_way.discard(session.id)
         self._live[session.id] = session
         self.counts["created"] += 1
         return self._described(session, hello)
@@ -314,18 +388,26 @@ class Keeper:
             return
         session.link.close()
         row = session.row
-        try:
-            await self.node.end(row.id, row.pid, row.start_ticks, remove=not keep)
-        finally:
+
+        def note() -> None:
             if keep:
                 self.registry.save(replace(row, state="closed", reason=reason, ended_at=time.time()))
             else:
                 self.registry.delete(row.id)
 
-    async def forget(self, row: Row) -> None:
-        """Removes what is left of an ended session."""
-        await self.node.end(row.id, 0, 0, remove=True)
-        self.registry.delete(row.id)
+        try:
+            await self._take_away(row, remove=not keep, then=note)
+        except KernelgateError:
+            self._tasks.start(self._surely(lambda: self._take_away(row, remove=not keep, then=note)), f"session:{row.id}:delete")
+            raise
+
+    async def remove(self, row: Row) -> None:
+        """Ends a session where it lives, and removes all that is left of it. May be asked again. Raises SandboxUnavailable, NoSpace, StorageUnavailable."""
+        session = self._live.get(row.id)
+        if session is not None:
+            await self.delete(session)
+        else:
+            await self._take_away(row, remove=True, then=lambda: self.registry.delete(row.id))
 
     def _ended(self, session_id: str) -> None:
         """The zygote says that a sandbox has ended. If nobody asked for it, the session is lost."""
@@ -334,7 +416,7 @@ class Keeper:
                 self._ready.remove(session)
                 session.link.close()
                 self._wanted.set()
-                self._tasks.start(self._unmake(session.row), f"session:{session_id}:unmake")
+                self._unmake_later(session.row)
         lost = self._live.pop(session_id, None)
         if lost is not None:
             lost.link.close()
@@ -350,20 +432,42 @@ class Keeper:
             raise SessionClosed(f"session {session.id} has ended: its sandbox ended unexpectedly; create a new one")
 
     async def _cull(self) -> None:
-        saved_at = time.monotonic()
+        saved_at = looked_at = time.monotonic()
+        wall = time.time()
         while True:
             await asyncio.sleep(_CULL_EVERY_S)
-            now = time.time()
-            for session in self.live():
-                with contextlib.suppress(KernelgateError):
-                    await self._cull_one(session, now)
-            for row in self.registry.ended_before(now - self.settings.sessions.retention_s):
-                with contextlib.suppress(KernelgateError):
-                    await self.forget(row)
+            now, monotonic = time.time(), time.monotonic()
+            jump = (now - wall) - (monotonic - looked_at)
+            wall, looked_at = now, monotonic
+            if abs(jump) > _CLOCK_JUMP_S:
+                self._clock_jumped(jump)
+            if self._closing:
+                return
+            self._culling = True
+            try:
+                await self._cull_all(now)
+            finally:
+                self._culling = False
             if time.monotonic() - saved_at > _SAVE_ACTIVITY_EVERY_S:
                 saved_at = time.monotonic()
-                for session in self.live():
-                    self.registry.touch(session.id, session.last_activity_at)
+                with contextlib.suppress(KernelgateError):
+                    for session in self.live():
+                        self.registry.touch(session.id, session.last_activity_at)
+
+    async def _cull_all(self, now: float) -> None:
+        for session in self.live():
+            with contextlib.suppress(KernelgateError, OSError):
+                await self._cull_one(session, now)
+        with contextlib.suppress(KernelgateError):
+            for row in self.registry.ended_before(now - self._clock_off_s - self.settings.sessions.retention_s):
+                await self.remove(row)
+
+    def _clock_jumped(self, by_s: float) -> None:
+        """Nobody has been idle, or has lived, for the longer of it."""
+        log.warning("the clock of this machine jumped by %.0f s", by_s)
+        self._clock_off_s += by_s
+        for session in self._live.values():
+            session.clock_jumped(by_s)
 
     async def _cull_one(self, session: Session, now: float) -> None:
         expires_at = session.expires_at()
@@ -371,7 +475,7 @@ class Keeper:
             return
         header, _ = await session.link.request("hello")
         hello = header["ok"]
-        session.last_activity_at = max(session.last_activity_at, float(hello["last_activity"]))
+        session.last_activity_at = max(session.last_activity_at, time.time() - float(hello["idle_s"]))
         expires_at = session.expires_at()
         if hello["executing"]:
             session.touch()  # the clock of idleness starts when it has ended

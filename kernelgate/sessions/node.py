@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import kernelgate
-from kernelgate import languages
+from kernelgate import ids, languages
 from kernelgate._aio import Tasks
 from kernelgate.errors import SandboxUnavailable
 from kernelgate.link.client import Link
@@ -214,7 +214,7 @@ class Node:
         return answer
 
     async def _call(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Asks the zygote; should it have died, a new one, once. Making and ending a session may be asked twice."""
+        """Asks the zygote; should it have died, a new one, once. Ending a session may be asked twice; what was half made when it died is ended first."""
         await self.start()
         try:
             return await self._ask(message)
@@ -222,6 +222,8 @@ class Node:
             if self._socket is not None:
                 raise
         await self.start()
+        if message["op"] == "make":
+            await self._ask({"op": "end", "session_id": message["session_id"], "pid": 0, "start_ticks": 0, "remove": False})
         return await self._ask(message)
 
     # -- sessions --
@@ -251,6 +253,10 @@ class Node:
 
     def directory(self, session_id: str) -> Path:
         return self._data / "sessions" / session_id
+
+    def session_ids(self) -> set[str]:
+        """Of all sessions that have a directory here."""
+        return {path.name for path in (self._data / "sessions").iterdir() if ids.is_session_id(path.name)}
 
     def is_alive(self, pid: int, start_ticks: int) -> bool:
         try:

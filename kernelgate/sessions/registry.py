@@ -1,16 +1,27 @@
-"""The registry: sessions and tokens in SQLite (WAL). What must survive the gateway, and nothing else: what a session does is in its own journal."""
+"""The registry: sessions and tokens in SQLite (WAL). What must survive the gateway, and nothing else: what a session does is in its own journal.
+
+Each row is written once more as a small file, of a session into its directory (`sessions/ID/session.json`), of tokens into `tokens.json`. Nothing reads these but `open_registry`,
+which makes a new registry of them where the old one is destroyed or gone.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import json
+import logging
+import os
 import secrets
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from kernelgate.errors import NoSpace, StorageUnavailable
+
+log = logging.getLogger(__name__)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, created_at REAL NOT NULL, revoked_at REAL);
@@ -72,16 +83,52 @@ _COLUMNS = (
 )
 
 
+class RegistryCorrupt(StorageUnavailable):
+    """The file is no database any more."""
+
+
 class Registry:
-    """Opens the file, and makes it where there is none. Raises sqlite3.Error where it cannot be used."""
+    """Opens the file, and makes it where there is none. Every method raises NoSpace or StorageUnavailable where the file cannot be used; opening it, RegistryCorrupt too."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
-        path.chmod(0o600)
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
+        except sqlite3.Error as exc:
+            raise self._failure(exc) from exc
+        try:
+            self._open()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self) -> None:
+        try:
+            self._path.chmod(0o600)
+        except OSError as exc:
+            raise StorageUnavailable(f"{self._path} cannot be used: {exc.strerror}") from exc
+        self._execute("PRAGMA journal_mode=WAL")
         # A power failure may take the last moments; the death of the process may not.
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(_SCHEMA)
+        self._execute("PRAGMA synchronous=NORMAL")
+        for statement in _SCHEMA.split(";"):
+            self._execute(statement)
+        ((found,), *_) = self._execute("PRAGMA quick_check(1)").fetchall()
+        if found != "ok":
+            raise RegistryCorrupt(f"{self._path} is damaged: {found}")
+
+    def _execute(self, statement: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(statement, arguments)
+        except sqlite3.Error as exc:
+            raise self._failure(exc) from exc
+
+    def _failure(self, error: sqlite3.Error) -> StorageUnavailable | NoSpace:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return RegistryCorrupt(f"{self._path} is damaged: {error}")
+        if code == sqlite3.SQLITE_FULL:
+            return NoSpace("there is no room left for this server's data; sessions live on")
+        return StorageUnavailable(f"{self._path} cannot be used: {error}")
 
     def close(self) -> None:
         self._db.close()
@@ -97,27 +144,31 @@ class Registry:
         """A new token and its secret, which is shown once and not kept. Secrets look like `kg_` and 40 lower-case hexadecimal digits."""
         secret = "kg_" + secrets.token_hex(20)
         token = Token("t" + secrets.token_hex(6), name, time.time())
-        self._db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, NULL)", (token.id, name, _hash(secret), token.created_at))
+        self._execute("INSERT INTO tokens VALUES (?, ?, ?, ?, NULL)", (token.id, name, _hash(secret), token.created_at))
+        self._record_tokens()
         return token, secret
+
+    def _record_tokens(self) -> None:
+        rows = self._execute("SELECT id, name, hash, created_at, revoked_at FROM tokens").fetchall()
+        _record(self._path.with_name("tokens.json"), [[*row[:2], row[2].hex(), *row[3:]] for row in rows])
 
     def tokens(self) -> list[Token]:
         return [
-            Token(*row) for row in self._db.execute("SELECT id, name, created_at FROM tokens WHERE revoked_at IS NULL ORDER BY created_at")
+            Token(*row) for row in self._execute("SELECT id, name, created_at FROM tokens WHERE revoked_at IS NULL ORDER BY created_at")
         ]
 
     def revoke_token(self, token_id: str) -> bool:
         """Whether there was one. Its sessions stay, but nobody can reach them."""
-        return (
-            self._db.execute(
-                "UPDATE tokens SET revoked_at = ? WHERE (id = ? OR name = ?) AND revoked_at IS NULL", (time.time(), token_id, token_id)
-            ).rowcount
-            > 0
-        )
+        statement = "UPDATE tokens SET revoked_at = ? WHERE (id = ? OR name = ?) AND revoked_at IS NULL"
+        revoked = self._execute(statement, (time.time(), token_id, token_id)).rowcount > 0
+        if revoked:
+            self._record_tokens()
+        return revoked
 
     def token(self, secret: str) -> Token | None:
         """The token with this secret. Compared in constant time: what a caller can vary is only a hash's preimage, and the match is checked with compare_digest."""
         wanted = _hash(secret)
-        row = self._db.execute("SELECT id, name, created_at, hash FROM tokens WHERE hash = ? AND revoked_at IS NULL", (wanted,)).fetchone()
+        row = self._execute("SELECT id, name, created_at, hash FROM tokens WHERE hash = ? AND revoked_at IS NULL", (wanted,)).fetchone()
         if row is None or not hmac.compare_digest(row[3], wanted):
             return None
         return Token(*row[:3])
@@ -127,10 +178,48 @@ class Registry:
     def save(self, row: Row) -> None:
         values = {**row.__dict__, "labels": json.dumps(row.labels), "isolated": int(row.isolated)}
         marks = ", ".join("?" * len(_COLUMNS))
-        self._db.execute(f"INSERT OR REPLACE INTO sessions ({', '.join(_COLUMNS)}) VALUES ({marks})", [values[name] for name in _COLUMNS])  # noqa: S608 - fixed names
+        self._execute(f"INSERT OR REPLACE INTO sessions ({', '.join(_COLUMNS)}) VALUES ({marks})", [values[name] for name in _COLUMNS])  # noqa: S608 - fixed names
+        if row.state != "starting":
+            _record(self._record_of(row.id), row.__dict__)
+
+    def lose(self, session_id: str, reason: str, at: float) -> None:
+        """Marks a session lost if it is still somebody's: another gateway may have ended it meanwhile, in order."""
+        statement = "UPDATE sessions SET state = 'lost', reason = ?, ended_at = ? WHERE id = ? AND state = 'running'"
+        if self._execute(statement, (reason, at, session_id)).rowcount and (row := self.get(session_id)):
+            _record(self._record_of(session_id), row.__dict__)
 
     def delete(self, session_id: str) -> None:
-        self._db.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
+        self._execute("DELETE FROM sessions WHERE id = ?", (session_id,))
+        self._record_of(session_id).unlink(missing_ok=True)
+
+    def _record_of(self, session_id: str) -> Path:
+        return self._path.parent / "sessions" / session_id / "session.json"
+
+    def ids(self) -> set[str]:
+        """Of all sessions there are."""
+        return {session_id for (session_id,) in self._execute("SELECT id FROM sessions")}
+
+    def restore(self) -> int:
+        """Fills a new registry from the records. What cannot be read is left out, and said. How many sessions there are."""
+        try:
+            tokens = json.loads(self._path.with_name("tokens.json").read_text())
+        except FileNotFoundError:
+            tokens = []
+        for token_id, name, digest, created_at, revoked_at in tokens:
+            self._execute(
+                "INSERT OR IGNORE INTO tokens VALUES (?, ?, ?, ?, ?)", (token_id, name, bytes.fromhex(digest), created_at, revoked_at)
+            )
+        count = 0
+        for path in self._path.parent.glob("sessions/*/session.json"):
+            try:
+                row = Row(**json.loads(path.read_text()))
+            except (ValueError, TypeError) as exc:
+                log.error("%s cannot be read, and its session is not restored: %s", path, exc)
+                continue
+            # When it was last used is in the registry alone: its clock of idleness starts again.
+            self.save(replace(row, last_activity_at=time.time()))
+            count += 1
+        return count
 
     def get(self, session_id: str) -> Row | None:
         found = self._select("WHERE id = ?", (session_id,))
@@ -159,15 +248,15 @@ class Registry:
         return self._select(f"WHERE {' AND '.join(where)} ORDER BY created_at, id LIMIT ?", (*arguments, limit))
 
     def touch(self, session_id: str, at: float) -> None:
-        self._db.execute("UPDATE sessions SET last_activity_at = ? WHERE id = ?", (at, session_id))
+        self._execute("UPDATE sessions SET last_activity_at = max(last_activity_at, ?) WHERE id = ?", (at, session_id))
 
     def free_slot(self) -> int:
         """The smallest user slot that no live session has."""
-        taken = {slot for (slot,) in self._db.execute("SELECT slot FROM sessions WHERE state IN ('ready', 'running', 'starting')")}
+        taken = {slot for (slot,) in self._execute("SELECT slot FROM sessions WHERE state IN ('ready', 'running', 'starting')")}
         return next(number for number in range(1, len(taken) + 2) if number not in taken)
 
     def _select(self, where: str, arguments: Any) -> list[Row]:
-        rows = self._db.execute(f"SELECT {', '.join(_COLUMNS)} FROM sessions {where}", arguments)  # noqa: S608 - fixed names
+        rows = self._execute(f"SELECT {', '.join(_COLUMNS)} FROM sessions {where}", arguments)  # noqa: S608 - fixed names
         return [_row(dict(zip(_COLUMNS, values, strict=True))) for values in rows]
 
 
@@ -175,9 +264,40 @@ def _row(values: dict[str, Any]) -> Row:
     return Row(**{**values, "labels": json.loads(values["labels"]), "isolated": bool(values["isolated"])})
 
 
+def open_registry(path: Path) -> Registry:
+    """The registry. One that is destroyed is put aside, and like one that is gone made again from the records. Raises NoSpace, StorageUnavailable."""
+    new = not path.exists()
+    try:
+        registry = Registry(path)
+    except RegistryCorrupt as exc:
+        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+        log.error("%s; it is kept as %s, and a new one is made", exc.detail, aside.name)
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        path.rename(aside)
+        registry, new = Registry(path), True
+    if new and (count := registry.restore()):
+        log.warning("%d sessions were restored from the records beside them", count)
+    return registry
+
+
+def _record(path: Path, value: Any) -> None:
+    """There whole or not at all. A failure is said and does no harm as long as the registry itself is whole. A session without a directory has nothing to be found again by."""
+    temporary = path.with_name(path.name + ".new")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "w") as file:
+            json.dump(value, file)
+        temporary.rename(path)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        log.warning("%s cannot be written: %s", path, exc.strerror)
+
+
 def _hash(secret: str) -> bytes:
     # Secrets are 160 random bits, so one round of a fast hash cannot be searched.
     return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
 
 
-__all__ = ["Registry", "Row", "Token", "replace"]
+__all__ = ["Registry", "RegistryCorrupt", "Row", "Token", "open_registry", "replace"]

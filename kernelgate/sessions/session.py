@@ -21,6 +21,7 @@ class Session:
     last_activity_at: float
     busy: int = 0
     warm: set[str] = field(default_factory=set)
+    clock_off_s: float = 0.0
 
     @property
     def id(self) -> str:
@@ -28,6 +29,11 @@ class Session:
 
     def touch(self) -> None:
         self.last_activity_at = time.time()
+
+    def clock_jumped(self, by_s: float) -> None:
+        """The wall clock was set: what was measured by it goes with it. Neither idleness nor age is longer or shorter for that."""
+        self.last_activity_at += by_s
+        self.clock_off_s += by_s
 
     def __enter__(self) -> Session:
         self.busy += 1
@@ -44,7 +50,7 @@ class Session:
         if self.row.idle_timeout_s is not None:
             ends.append(self.last_activity_at + self.row.idle_timeout_s)
         if self.row.lifetime_s is not None:
-            ends.append(self.row.created_at + self.row.lifetime_s)
+            ends.append(self.row.created_at + self.clock_off_s + self.row.lifetime_s)
         return min(ends, default=None)
 
 

@@ -24,19 +24,24 @@ class Server:
         self._embedded = embedded
         self._settings = settings
         self._port = 0
+        #: What is run; a test may put something else before `serve`.
+        self.program = [sys.executable, "-m", "kernelgate"]
         self.process: subprocess.Popen[str] | None = None
         self.log = data_dir.parent / f"{data_dir.name}.log"
         self.url = self.token = ""
 
     def start(self) -> Server:
         """Starts it, on the same port as before if there was one, and waits until it says that it is ready."""
+        return self.spawn().wait_until_ready()
+
+    def spawn(self, *wrapper: str) -> Server:
+        """Starts the process, without waiting; `wrapper` is put before its command line."""
         flags = [flag for setting in self._settings for flag in ("--set", setting)]
         with self.log.open("a") as errors:
             self.process = subprocess.Popen(
                 [
-                    sys.executable,
-                    "-m",
-                    "kernelgate",
+                    *wrapper,
+                    *self.program,
                     "serve",
                     "--data-dir",
                     str(self.data_dir),
@@ -49,6 +54,10 @@ class Server:
                 stderr=errors,
                 text=True,
             )
+        return self
+
+    def wait_until_ready(self) -> Server:
+        assert self.process is not None
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if "is ready at" in line:

@@ -60,6 +60,7 @@ class SessionsHandler(BaseHandler):
             idle_timeout_s=settings.idle_timeout_s if body.idle_timeout_s is UNSET else body.idle_timeout_s,
             lifetime_s=settings.lifetime_s if body.lifetime_s is UNSET else body.lifetime_s,
             warm=[operation.language(self.services, name) for name in body.languages],
+            is_wanted=lambda: not self.client_gone,
         )
         self.set_header("Location", f"/v1/sessions/{made['id']}")
         self.send(made, 201)
@@ -102,11 +103,7 @@ class SessionHandler(BaseHandler):
     async def delete(self, session_id: str) -> None:
         """Ends it and removes everything of it. 204."""
         keeper = self.services.keeper
-        row = keeper.row(self.token.id, session_id)
-        if row.state == "running":
-            await keeper.delete(self.session(session_id))
-        else:
-            await keeper.forget(row)
+        await keeper.remove(keeper.row(self.token.id, session_id))
         self.set_status(204)
         self.finish()
 
