@@ -114,8 +114,12 @@ sdk-sync: setup ## Derive the SDK's synchronous half from the asynchronous one
 	@$(PY) tests/tools/unasync.py
 
 .PHONY: bench
-bench: setup ## Run the benchmarks
-	@for file in benchmarks/*.py; do echo "== $$file"; $(PY) "$$file" $(ARGS); done
+bench: setup build/peers/.ready ## Measure beside what a user would pick instead, and write benchmarks/latest.json
+	@$(PY) -m benchmarks --peers build/peers/bin/python --json benchmarks/latest.json $(ARGS)
+
+build/peers/.ready: benchmarks/peers.lock
+	@$(PY) -m venv --clear build/peers && build/peers/bin/python -m pip install --quiet --require-hashes --no-deps -r benchmarks/peers.lock
+	@touch $@
 
 ##@ Upkeep
 
@@ -124,7 +128,9 @@ lock: setup ## Resolve requirements.lock again, for every supported Python
 	@[ -x build/lock/bin/uv ] || { $(PY) -m venv build/lock && build/lock/bin/pip install --quiet uv; }
 	@build/lock/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --no-emit-package kernelgate --quiet $(ARGS) --output-file requirements.lock
-	@if grep -nE '://|^--' requirements.lock; then echo "requirements.lock names a host or an option" >&2; exit 1; fi
+	@build/lock/bin/uv pip compile benchmarks/peers.in --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --quiet $(ARGS) --output-file benchmarks/peers.lock
+	@if grep -nE '://|^--' requirements.lock benchmarks/peers.lock; then echo "a lock file names a host or an option" >&2; exit 1; fi
 
 .PHONY: clean
 clean: ## Remove what was made here, .venv and its kernels included

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import KernelManager
 
-from benchmarks.core import MiB, descendants, measure, pss
+from benchmarks.measure import MiB, descendants, measure, pss
 from kernelgate import languages
 from tests.support.server import Api, Server
 from tests.support.stream import stream, until
@@ -87,7 +87,7 @@ class Ours:
         with stream(self._api, "GET", f"{path}/events") as events:
             starting = until(events, "kernel", event="starting", context_id=self._context)[-1]["time"]
             ready: float = until(events, "kernel", event="ready", context_id=self._context)[-1]["time"]
-        return 1000 * (ready - starting)
+        return float(1000 * (ready - starting))
 
     def execute(self) -> None:
         result = self._api.run(self._session, self._language.probe_code, context=self._context)

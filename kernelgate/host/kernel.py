@@ -37,6 +37,8 @@ _NUDGE_S = 0.2
 _ASK_AGAIN_S = 0.005
 #: After its process is gone, what a kernel had sent is still on its way through ZeroMQ for a moment.
 DRAIN_S = 0.1
+#: The same where it was idle and is ended on purpose: nothing was being sent but what a thread may have printed this moment.
+IDLE_DRAIN_S = 0.01
 #: A kernel that says it exits runs its exit functions first.
 LEAVE_S = 5.0
 _LOG_BYTES = 8 * 1024
@@ -323,7 +325,8 @@ class Kernel:
             self._death = self._death or self._explain(status, oom)
         death = self._death
         self.ready = False
-        self._loop.call_later(DRAIN_S, lambda: self._die(death))
+        idle = death.reason == "restarted" and self.execution_state == "idle"
+        self._loop.call_later(IDLE_DRAIN_S if idle else DRAIN_S, lambda: self._die(death))
 
     def _explain(self, status: int, oom: bool) -> Death:
         if oom:
