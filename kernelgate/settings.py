@@ -20,6 +20,8 @@ import msgspec
 from kernelgate.errors import ConfigError
 
 MiB = 1024 * 1024
+#: A file system's own tables need some of it.
+LEAST_WORKSPACE_BYTES = 16 * MiB
 
 _MAY_BE_ZERO = {
     "server.drain_s",
@@ -85,6 +87,8 @@ class Executions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Results (pictures and the like) an execution may put out."""
     ceiling_output_bytes: int = 1024 * MiB
     """The most a caller may ask for as max_output_bytes or max_result_bytes."""
+    cpu_time_s: float | None = None
+    """Processor time of one execution or command, with all that it starts."""
 
 
 class Python(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,6 +123,33 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Files that each process of a session may have open; 512 at the least."""
     file_bytes: int | None = 8192 * MiB
     """The largest file that a session may write."""
+    workspace_bytes: int | None = 10240 * MiB
+    """Size of a session's workspace, which is a file system in a sparse file; none: a directory, limited by the disk alone."""
+    workspace_inodes: int = 500_000
+    """Files and directories in a session's workspace."""
+    require_cgroups: bool = True
+    """Whether sessions need control groups for their limits; false: where there are none, limits are those of single processes."""
+
+
+class Ceilings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The most that a caller may ask for as `limits` of a session. None: what a session has that asks for nothing."""
+
+    memory_bytes: int | None = None
+    """At the least sandbox.memory_bytes."""
+    cpu: float | None = None
+    """At the least sandbox.cpu."""
+    processes: int | None = None
+    """At the least sandbox.processes."""
+    open_files: int | None = None
+    """At the least sandbox.open_files."""
+    file_bytes: int | None = None
+    """At the least sandbox.file_bytes."""
+    workspace_bytes: int | None = None
+    """At the least sandbox.workspace_bytes."""
+    workspace_inodes: int | None = None
+    """At the least sandbox.workspace_inodes."""
+    cpu_time_s: float | None = None
+    """At the least executions.cpu_time_s."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,6 +164,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     executions: Executions = Executions()
     python: Python = Python()
     sandbox: Sandbox = Sandbox()
+    ceilings: Ceilings = Ceilings()
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -141,6 +173,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "executions": Executions,
     "python": Python,
     "sandbox": Sandbox,
+    "ceilings": Ceilings,
 }
 
 
@@ -233,6 +266,8 @@ def _checked(settings: Settings) -> Settings:
         raise ConfigError(f"server.port is {settings.server.port}; it can be 0 to 65535")
     if settings.sandbox.open_files < 512:
         raise ConfigError(f"sandbox.open_files is {settings.sandbox.open_files}; kernels need 512 at the least")
+    if settings.sandbox.workspace_bytes is not None and settings.sandbox.workspace_bytes < LEAST_WORKSPACE_BYTES:
+        raise ConfigError(f"sandbox.workspace_bytes is {settings.sandbox.workspace_bytes}; a file system needs {LEAST_WORKSPACE_BYTES}")
     for key in keys():
         value: Any = settings
         for name in key.split("."):

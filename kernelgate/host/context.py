@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from kernelgate.errors import CapacityExceeded, KernelStartFailed, KernelUnresponsive, NotWaitingForInput
 from kernelgate.host import artifacts
-from kernelgate.host.kernel import Kernel, new_connection
+from kernelgate.host.clock import CpuWatch, boot_ticks
+from kernelgate.host.kernel import FULL, Kernel, new_connection
+from kernelgate.host.pressure import Mark
 from kernelgate.protocol.execution import Death, Emit, Execution
 from kernelgate.protocol.jupyter import Message
 from kernelgate.protocol.result import timestamp
@@ -44,6 +46,10 @@ class Job:
     allow_stdin: bool
     input_request: dict[str, Any] | None = None
     timers: list[Timer] = field(default_factory=list)
+    #: How often limits had been met when it was sent, and when that was, in clock ticks since boot.
+    mark: Mark | None = None
+    sent_ticks: int = 0
+    cpu: CpuWatch | None = None
     #: The frontend's request that it was made of, and what frontends sent after it while it waited.
     origin: Origin | None = None
     followers: list[list[bytes]] = field(default_factory=list)
@@ -76,6 +82,7 @@ class Context:
         self._env_at_start: dict[str, str] = {}
         self._fresh: str | None = None
         self._on_up: list[Callable[[Death | None], None]] = []
+        self._sweeping = 0
 
     # -- the kernel's life --
 
@@ -177,6 +184,7 @@ class Context:
             self.current = None
             self._emit(job, job.execution.lost(Death("exited", message="the kernel ended while the session host was restarted"), now))
             return
+        self._watch_limits(job)
         if job.execution.timeout_s is not None:
             job.timers.append(self.host.loop.call_at(now + job.execution.timeout_s, lambda: self._stop(job, "timeout")))
 
@@ -274,7 +282,7 @@ class Context:
         return None
 
     def _next(self) -> None:
-        if self._is_busy or not self.queue:
+        if self._is_busy or not self.queue or self._sweeping:
             return
         kernel = self.kernel
         if kernel is None or kernel.dead:
@@ -301,11 +309,36 @@ class Context:
             kernel.relay("shell", job.origin.with_env(env))
             execution.sent(job.origin.msg_id, now)
         self.last_execution_id = execution.id
+        self._watch_limits(job)
         if self.relay is not None:
             self.relay.sent(job)
         job.code, job.env = "", {}
         if execution.timeout_s is not None:
             job.timers.append(self.host.loop.call_at(now + execution.timeout_s, lambda: self._stop(job, "timeout")))
+
+    def _watch_limits(self, job: Job) -> None:
+        job.mark, job.sent_ticks = self.host.pressure.mark(), boot_ticks()
+        kernel = self.kernel
+        if job.execution.cpu_time_s is not None and kernel is not None and kernel.pid is not None:
+            job.cpu = CpuWatch(
+                self.host.loop, self.host.init.cpu, kernel.pid, job.execution.cpu_time_s, lambda: self._stop(job, "cpu_time")
+            )
+
+    def _sweep(self, job: Job) -> None:
+        """Where the session has been full of processes since the job was sent, ends what it left of them, before the next one is sent."""
+        kernel = self.kernel
+        if kernel is None or kernel.pid is None or job.mark is None or self.host.pressure.mark().refused <= job.mark.refused:
+            return
+        self._sweeping += 1
+
+        def swept(full: bool) -> None:
+            self._sweeping -= 1
+            if full:
+                job.execution.restarted = True
+                kernel.kill(FULL)
+            self._next()
+
+        self.host.init.sweep(kernel.pid, job.sent_ticks, swept)
 
     def _env_changes(self) -> dict[str, str]:
         """What was set in the session's environment since the kernel was started. What was unset since, only a new kernel is without."""
@@ -369,6 +402,7 @@ class Context:
             self.current = None
         else:
             del self.beside[job.execution.id]
+        self._sweep(job)
         self._emit(job, emits)
         if self.relay is not None and job.origin is not None and job.origin.stop_on_error and job.execution.failed:
             self.relay.abort(job.origin.client)
@@ -394,8 +428,12 @@ class Context:
             artifacts.gather(self.host, job.artifacts, self.cwd, since_ns, gathered)
             return
         for kind, fields in emits:
+            if kind == "end" and fields["limit"] in (None, "output") and job.mark is not None:
+                fields = {**fields, "limit": self.host.pressure.met(job.mark, failed=not fields["success"]) or fields["limit"]}
             self.host.output(self, execution, kind, fields)
         if execution.done:
+            if job.cpu is not None:
+                job.cpu.cancel()
             for timer in job.timers:
                 timer.cancel()
             job.timers.clear()
@@ -434,6 +472,7 @@ class Context:
             self.kernel.interrupt()
             return
         job.execution.stop = why
+        self._sweep(job)
         self.kernel.interrupt()
         now = time.monotonic()
         job.timers.append(self.host.loop.call_at(now + INTERRUPT_AGAIN_S, lambda: self._again(job)))
@@ -448,7 +487,12 @@ class Context:
         if self.current is not job or not job.execution.stoppable or self.kernel is None:
             return
         job.execution.restarted = True
-        reason = {"timeout": "it ran out of time", "interrupted": "it was interrupted", "cancelled": "it was cancelled"}[why]
+        reason = {
+            "timeout": "it ran out of time",
+            "cpu_time": "it ran out of processor time",
+            "interrupted": "it was interrupted",
+            "cancelled": "it was cancelled",
+        }[why]
         self.kernel.kill(Death("restarted", message=f"the kernel was restarted: {reason} and did not stop within {INTERRUPT_GRACE_S:g} s"))
 
     # -- questions --

@@ -27,13 +27,15 @@ from typing import Any, NoReturn
 
 from kernelgate.errors import LocalProtocolError
 from kernelgate.host import channel, meter, session
+from kernelgate.host.pressure import Pressure, counted
 
 #: A host that dies again and again is a bug that a new one does not cure; the session then ends with that reason. One that lived for so long has shown that it can.
 MAX_HOST_STARTS = 20
 _HOST_LIVES_S = 10.0
 #: The room a kernel needs: Java's has some thirty threads.
 _KERNEL_PROCESSES = 48
-_SWEEPS = 100
+#: What was killed is gone within some milliseconds; on a machine that does not get to it, nobody waits longer.
+_GONE_WITHIN_S = 2.0
 
 
 @dataclass
@@ -41,16 +43,18 @@ class Child:
     """A kernel or command that was started for the host, with our copies of the descriptors that the host has of it: a new host needs them.
 
     One that was spawned with `keep` stays after its end, until the host has taken note of it (`forget`), and what it left running lives on. `ended` is what the host was told.
+    `swept`: it was ended because its processes filled the session.
     """
 
     tag: dict[str, Any]
     fds: list[int]
     keep: bool = False
     ended: dict[str, Any] | None = None
+    swept: bool = False
 
 
 class Init:
-    """The loop of PID 1. `become_host` and `become_user` drop the rights of a forked child to those of the host or of the session's code."""
+    """The loop of PID 1. `become_host` and `become_user` drop the rights of a forked child to those of the host or of the session's code, which is held to `limits`."""
 
     def __init__(
         self,
@@ -58,14 +62,15 @@ class Init:
         listener: socket.socket,
         *,
         become_host: Callable[[], None],
-        become_user: Callable[[], None],
+        become_user: Callable[[dict[str, Any]], None],
+        limits: dict[str, Any],
         oom_fd: int | None,
         oom_key: bytes,
         processes: tuple[int, int, int] | None = None,
         code_uid: int | None = None,
     ) -> None:
         self._config, self._listener = config, listener
-        self._become_host, self._become_user = become_host, become_user
+        self._become_host, self._become_user, self._limits = become_host, become_user, limits
         self._children: dict[int, Child] = {}
         self._host_pid = 0
         self._host: socket.socket | None = None
@@ -118,7 +123,10 @@ class Init:
             ours.close()
             try:
                 self._become_host()
-                session.run(self._config, self._listener, theirs, children)
+                oom = None if self._oom_fd is None else (self._oom_fd, self._oom_key)
+                refused = None if self._processes is None else self._processes[2]
+                file_systems = {"workspace": self._config["cwd"], "tmp": "/tmp", "shm": "/dev/shm"} if self._config["isolated"] else {}
+                session.run(self._config, self._listener, theirs, children, Pressure(oom, refused, file_systems))
             finally:
                 os._exit(1)
         theirs.close()
@@ -155,6 +163,12 @@ class Init:
                 self._close(message["pid"], message["index"])
             case "forget":
                 self._forget(message["pid"])
+            case "limits":
+                self._limits = message["limits"]
+            case "cpu":
+                self._tell({"event": "cpu", "id": message["id"], "cpu_s": _cpu_of(message["pid"])})
+            case "sweep":
+                self._tell({"event": "swept", "id": message["id"], "full": self._sweep_after(message["pid"], message["since"])})
             case "usage":
                 self._tell({"event": "usage", "usage": meter.usage(self._host_pid, isolated=self._config["isolated"])})
             case "shutdown":
@@ -177,7 +191,7 @@ class Init:
             self._sweep()
         try:
             _stdio(message.get("stdio", "log"), message.get("size"), ours, theirs)
-            pid = os.fork()
+            pid = self._fork()
         except OSError as exc:
             for fd in {*ours, *theirs.values()}:
                 os.close(fd)
@@ -196,6 +210,14 @@ class Init:
             os.close(fd)
         self._children[pid] = Child(message["tag"], ours, message.get("keep", False))
         self._tell({"event": "spawned", "id": message["id"], "pid": pid}, tuple(ours))
+
+    def _fork(self) -> int:
+        """Forks, and where the session is full makes room first. Raises OSError."""
+        try:
+            return os.fork()
+        except BlockingIOError:
+            self._sweep()
+            return os.fork()
 
     def _close(self, pid: int, index: int) -> None:
         """Closes our copy of a descriptor: a process sees the end of its stdin only when nobody holds the other end."""
@@ -233,7 +255,7 @@ class Init:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         os.umask(0o022)
         env = {str(name): str(value) for name, value in message["env"].items()}
-        self._become_user()
+        self._become_user(self._limits)
         os.chdir(message["cwd"])
         fork = message.get("fork")
         if not fork:
@@ -293,6 +315,7 @@ class Init:
                     "pid": pid,
                     "status": os.waitstatus_to_exitcode(status),
                     "oom": killed and self._was_oom(),
+                    "swept": killed and child.swept,
                 }
                 child.ended["usage"] = self._usage(used)
                 if not child.keep:
@@ -328,49 +351,82 @@ class Init:
         return limit != b"max" and int(current) > int(limit) - min(_KERNEL_PROCESSES, int(limit) // 2)
 
     def _sweep(self) -> None:
-        """Kills what belongs to no kernel or command that lives: a fork bomb that outlived its kernel would keep the session from ever having another.
+        """Makes room: kills what belongs to no kernel or command that lives. A fork bomb that outlived its kernel would keep the session from ever having another.
 
-        Where there was nothing of the kind, the bomb is a living kernel's: one whose processes fill the session ends with them.
+        Where there was nothing of the kind, the bomb is a living kernel's or command's: one whose processes fill the session ends with them. Those that ended and that it
+        does not wait for count as well: only its own end makes room.
         """
-        kept = {pid for pid, child in self._children.items() if child.keep or child.ended is None}
-        if self._kill_all(lambda stat: int(stat[3]) not in kept) or self._processes is None:
+        if self._processes is None:
             return
-        sizes = Counter(int(stat[3]) for _, stat in _processes_of(self._code_uid))
         limit = os.pread(self._processes[1], 64, 0).strip()
-        for leader, size in sizes.items():
-            if limit != b"max" and size > int(limit) // 4:
-                self._kill_all(lambda stat, leader=leader: int(stat[3]) == leader)  # type: ignore[misc]
 
-    def _kill_all(self, stray: Callable[[list[bytes]], bool]) -> int:
-        """A bomb forks on while it is killed: each pass stops what it finds before it kills, and there are passes until one finds nothing. How many were found."""
-        found = 0
-        for _ in range(_SWEEPS):
-            strays = [pid for pid, stat in _processes_of(self._code_uid) if stray(stat)]
-            if not strays:
-                break
-            found += len(strays)
-            for number in (signal.SIGSTOP, signal.SIGKILL):
-                for pid in strays:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(pid, number)
-            time.sleep(0.005)
-            for pid in strays:
+        def chosen(found: dict[int, list[bytes]]) -> list[int]:
+            kept = {pid for pid, child in self._children.items() if child.keep or child.ended is None}
+            strays = [pid for pid, stat in found.items() if int(stat[3]) not in kept and not _ended(stat)]
+            if strays or limit == b"max":
+                return strays
+            sizes = Counter(int(stat[3]) for stat in found.values())
+            full = {leader for leader, size in sizes.items() if size > int(limit) // 4}
+            return [pid for pid, stat in found.items() if int(stat[3]) in full and not _ended(stat)]
+
+        self._kill_chosen(chosen)
+
+    def _sweep_after(self, leader: int, since: int) -> bool:
+        """After an execution or command that was refused a process: kills what it left, so that the session works again at once.
+
+        That is what was started since then (in clock ticks since boot) and is of the session of processes that `leader` began, or of none that lives. The kernel itself is spared, and
+        what it had before. Whether it is full of processes that have ended and that it does not wait for: then only its own end makes room.
+        """
+        if self._processes is None:
+            return False
+
+        def chosen(found: dict[int, list[bytes]]) -> list[int]:
+            kept = {pid for pid, child in self._children.items() if child.keep or child.ended is None} - {leader}
+            return [
+                pid
+                for pid, stat in found.items()
+                if pid not in self._children and int(stat[19]) >= since and int(stat[3]) not in kept and not _ended(stat)
+            ]
+
+        self._kill_chosen(chosen)
+        limit = os.pread(self._processes[1], 64, 0).strip()
+        zombies = sum(int(stat[1]) == leader and _ended(stat) for stat in _processes_of(self._code_uid).values())
+        return limit != b"max" and zombies > int(limit) // 4
+
+    def _kill_chosen(self, choose: Callable[[dict[int, list[bytes]]], list[int]]) -> None:
+        """Kills those that `choose` picks of the session's code, and waits until they are gone.
+
+        All stand still while it picks: kill(-1) reaches every process and none can fork past it, where one after the other a bomb would grow as fast as it is killed.
+        """
+        assert os.getpid() == 1, "kill(-1) is for the first process of a sandbox"
+        chosen: list[int] = []
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGSTOP)
+        try:
+            chosen = choose(_processes_of(self._code_uid))
+            for pid in chosen:
                 if pid in self._children:
-                    continue  # its end is told by _reap
+                    self._children[pid].swept = True
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGCONT)
+        until = time.monotonic() + _GONE_WITHIN_S
+        left = set(chosen)
+        while left and time.monotonic() < until:
+            time.sleep(0.002)
+            for pid in left - self._children.keys():  # their end is told by _reap
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)  # orphans are init's; a zombie counts as a process
-        return found
+            # A zombie is its parent's affair from here on, where that lives.
+            found = _processes_of(self._code_uid)
+            left = {pid for pid in left & found.keys() if not _ended(found[pid]) or (int(found[pid][1]) == 1 and pid not in self._children)}
 
     # -- out of memory --
 
     def _count_oom(self) -> int:
-        if self._oom_fd is None:
-            return 0
-        for line in os.pread(self._oom_fd, 4096, 0).splitlines():
-            name, _, value = line.partition(b" ")
-            if name == self._oom_key:
-                return int(value)
-        return 0
+        return 0 if self._oom_fd is None else counted(self._oom_fd, self._oom_key)
 
     def _was_oom(self) -> bool:
         before, self._oom_kills = self._oom_kills, self._count_oom()
@@ -433,16 +489,34 @@ def _close_all(child: Child) -> None:
             os.close(fd)
 
 
-def _processes_of(uid: int | None) -> list[tuple[int, list[bytes]]]:
-    """Processes of a user that have not ended, with the fields of their /proc/PID/stat from the state on: state, parent, group, session."""
-    found = []
+def _processes_of(uid: int | None) -> dict[int, list[bytes]]:
+    """Processes of a user by pid, with the fields of their /proc/PID/stat from the state on: state, parent, group, session, and the 20th, when it was started."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            # The directory's owner: the files in it are root's where a process has ended, or does not let itself be traced.
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{name}").st_uid == uid:
+                    with open(f"/proc/{name}/stat", "rb") as file:
+                        found[int(name)] = file.read().rpartition(b")")[2].split()
+    return found
+
+
+def _ended(stat: list[bytes]) -> bool:
+    return stat[0] in (b"Z", b"X")
+
+
+def _cpu_of(leader: int) -> float:
+    """Processor time, in seconds, of a process, of what it started, and of what these waited for."""
+    found = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
-                stat = file.read().rpartition(b")")[2].split()
-                if os.fstat(file.fileno()).st_uid == uid and stat[0] not in (b"Z", b"X"):
-                    found.append((int(name), stat))
-    return found
+                found[int(name)] = [int(field) for field in file.read().rpartition(b")")[2].split()[1:15]]
+    below = {leader}
+    while more := {pid for pid, stat in found.items() if stat[0] in below or stat[2] == leader} - below:
+        below |= more
+    return sum(sum(stat[10:14]) for pid, stat in found.items() if pid in below) / os.sysconf("SC_CLK_TCK")
 
 
 def _highest_fd() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import logging
@@ -42,10 +43,13 @@ IDLE_DRAIN_S = 0.01
 #: A kernel that says it exits runs its exit functions first.
 LEAVE_S = 5.0
 _LOG_BYTES = 8 * 1024
+FULL = Death("signalled", signal="SIGKILL", message="the kernel was ended because its processes filled the session", limit="processes")
 
 
 class Spawner(Protocol):
-    """What a kernel needs of init."""
+    """What a kernel needs of init. `swept`: whether the process whose exit is being told was ended because its processes filled the session."""
+
+    swept: bool
 
     def spawn(
         self, request: dict[str, Any], on_spawned: Callable[[int, list[int]], None], on_exit: Callable[[int, bool], None]
@@ -134,7 +138,8 @@ class Kernel:
 
     def _spawned(self, pid: int, fds: list[int]) -> None:
         if pid <= 0:
-            self._die(Death("start_failed", message=f"the kernel could not be started: {os.strerror(-pid) if pid else 'no process'}"))
+            message = f"the kernel could not be started: {os.strerror(-pid) if pid else 'no process'}"
+            self._die(Death("start_failed", message=message, limit="processes" if -pid == errno.EAGAIN else None))
             return
         self.pid = pid
         (log_fd,) = fds
@@ -322,15 +327,21 @@ class Kernel:
     def exited(self, status: int, oom: bool) -> None:
         """The process is gone. What it had sent is read first."""
         if self._death is None or self._death.reason == "start_failed":
-            self._death = self._death or self._explain(status, oom)
+            self._death = self._death or self._explain(status, oom, swept=self._was_swept())
         death = self._death
         self.ready = False
         idle = death.reason == "restarted" and self.execution_state == "idle"
         self._loop.call_later(IDLE_DRAIN_S if idle else DRAIN_S, lambda: self._die(death))
 
-    def _explain(self, status: int, oom: bool) -> Death:
+    def _was_swept(self) -> bool:
+        return self._spawner is not None and self._spawner.swept
+
+    def _explain(self, status: int, oom: bool, *, swept: bool) -> Death:
         if oom:
-            return Death("out_of_memory", signal="SIGKILL", message="the kernel was ended because the session used more memory than it may")
+            message = "the kernel was ended because the session used more memory than it may"
+            return Death("out_of_memory", signal="SIGKILL", message=message, limit="memory")
+        if swept:
+            return FULL
         where = "" if self._was_ready else " before it was ready"
         tail = "" if self._was_ready else self._log_tail()
         reason = "exited" if status >= 0 else "signalled"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernelgate.errors import CapacityExceeded, CommandNotFound, ExecutionConflict, InputClosed, InvalidRequest
 from kernelgate.host import artifacts
+from kernelgate.host.clock import CpuWatch, boot_ticks
 from kernelgate.protocol.command import CommandFold, Output
 from kernelgate.protocol.event import COMMAND
 
@@ -58,7 +59,11 @@ class Command:
         self._input = bytearray()
         self._input_ends = False
         self._exit: tuple[int, bool, dict[str, Any] | None] | None = None
+        self._swept = False
         self._stop: str | None = None
+        self._limit: str | None = None
+        self._mark, self._start_ticks = self._host.pressure.mark(), boot_ticks()
+        self._cpu: CpuWatch | None = None
         self._signals_before_start: list[int] = []
         self._timers: list[Timer] = []
         self._on_start: list[Callable[[], None]] = []
@@ -95,10 +100,15 @@ class Command:
         self._fds = {stream: fd for stream, fd in zip(_STREAMS, fds[1:], strict=False) if fd >= 0}
         self.listen(self._listening)
         if (deadline := self.tag["deadline"]) is not None:
-            self._timers.append(
-                self._host.loop.call_later(max(0.0, deadline - time.monotonic()), lambda: self.stop("timeout", TERM_GRACE_S))
-            )
+            self._timers.append(self._host.loop.call_later(max(0.0, deadline - time.monotonic()), lambda: self._over("wall_time")))
+        if (cpu_time_s := self.tag.get("cpu_time_s")) is not None:
+            self._cpu = CpuWatch(self._host.loop, self._host.init.cpu, pid, cpu_time_s, lambda: self._over("cpu_time"), used_before_s=0.0)
         self._write()
+
+    def _over(self, limit: str) -> None:
+        """It has run, or computed, for as long as it may."""
+        self._limit = self._limit or limit
+        self.stop("timeout", TERM_GRACE_S)
 
     def when_started(self, callback: Callable[[], None]) -> None:
         """Calls back when the process runs, or could not be started."""
@@ -211,7 +221,7 @@ class Command:
 
     def exited(self, status: int, oom: bool) -> None:
         """Its process is gone. One that is being stopped has ended when its whole group is gone."""
-        self._exit = (status, oom, self._host.init.usage)
+        self._exit, self._swept = (status, oom, self._host.init.usage), self._host.init.swept
         self._input_ends = True
         self._close_stdin()
         for stream in list(self._fds):
@@ -238,7 +248,11 @@ class Command:
         why = self._stop or ("ok" if status == 0 else "error")
         reason = None
         if oom:
-            reason = "out_of_memory"
+            reason, self._limit = "out_of_memory", self._limit or "memory"
+        elif self._swept:
+            reason, self._limit = "ended because its processes filled the session", self._limit or "processes"
+        elif name == "SIGXFSZ":
+            reason, self._limit = f"ended by {name}", self._limit or "file_size"
         elif name is not None and self._stop is None:
             reason = f"ended by {name}"
         self._end(why, exit_code=status if status >= 0 else 128 - status, signal_=name, reason=reason, usage=usage)
@@ -254,10 +268,16 @@ class Command:
     ) -> None:
         for timer in self._timers:
             timer.cancel()
+        if self._cpu is not None:
+            self._cpu.cancel()
         self._emit(self._output.end())
+        limit = self._limit or self._host.pressure.met(self._mark, failed=status not in ("ok", "lost"))
+        if self.pid is not None and self._host.pressure.mark().refused > self._mark.refused:
+            self._host.init.sweep(self.pid, self._start_ticks, lambda _: None)
         fields = {
             "status": status, "success": status == "ok", "exit_code": exit_code, "signal": signal_, "timed_out": status == "timeout", "reason": reason,
             "duration_s": round(time.monotonic() - self.tag["created"], 6), "usage": usage, "truncated": self._output.truncated,
+            "limit": limit or ("output" if self._output.truncated else None),
         }  # fmt: skip
         if self.tag["artifacts"] is None or self.pid is None:
             self._ended(fields)
@@ -332,7 +352,7 @@ class Commands:
                 self.host.emit(tag["id"], "gap", {"reason": reason})
             command.adopt(child["pid"], child["fds"])
             if (told := child["ended"]) is not None:
-                self.host.init.usage = told["usage"]
+                self.host.init.usage, self.host.init.swept = told["usage"], told["swept"]
                 command.exited(told["status"], told["oom"])
             else:
                 self.host.init.watch(child["pid"], command.exited)
@@ -376,6 +396,7 @@ class Commands:
         tag = {
             "id": name, "output_bytes": fields["output_bytes"], "encoding": fields["encoding"], "merge": fields["merge"], "background": fields["background"],
             "created": time.monotonic(), "deadline": None if fields["timeout_s"] is None else time.monotonic() + fields["timeout_s"], "shell_id": fields.get("shell_id"),
+            "cpu_time_s": fields["cpu_time_s"],
             "artifacts": fields["artifacts"], "cwd": cwd, "since_ns": None if fields["artifacts"] is None else artifacts.begin(),
         }  # fmt: skip
         host.last_activity = now

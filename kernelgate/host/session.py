@@ -35,6 +35,7 @@ from kernelgate.host.files import Files
 from kernelgate.host.frontend import Frontends, Origin
 from kernelgate.host.loop import Loop
 from kernelgate.host.meter import Meter
+from kernelgate.host.pressure import Pressure
 from kernelgate.host.process import Commands
 from kernelgate.host.processes import Processes
 from kernelgate.host.server import Request, Server
@@ -67,8 +68,10 @@ class InitClient:
         self._number = 0
         self._spawned: dict[int, Callable[[int, list[int]], None]] = {}
         self._exits: dict[int, Callable[[int, bool], None]] = {}
-        #: What the process used whose exit is being told.
+        #: What the process used whose exit is being told, and whether it was ended because its processes filled the session.
         self.usage: dict[str, Any] | None = None
+        self.swept = False
+        self._asked: dict[int, Callable[[dict[str, Any]], None]] = {}
         self._starting: dict[int, Callable[[int, bool], None]] = {}
         self._on_usage: Callable[[dict[str, Any]], None] | None = None
         loop.add_reader(sock.fileno(), self._read)
@@ -93,6 +96,26 @@ class InitClient:
         """Lets init let go of a process that was spawned with `keep` and has ended."""
         channel.send(self._sock, {"op": "forget", "pid": pid})
 
+    def _ask(self, request: dict[str, Any], answer: Callable[[dict[str, Any]], None]) -> None:
+        self._number += 1
+        self._asked[self._number] = answer
+        channel.send(self._sock, {"id": self._number, **request})
+
+    def cpu(self, pid: int, on_told: Callable[[float], None]) -> None:
+        """Asks for the processor time of a process and of all below it, in seconds."""
+        self._ask({"op": "cpu", "pid": pid}, lambda said: on_told(said["cpu_s"]))
+
+    def sweep(self, pid: int, since: int, on_swept: Callable[[bool], None]) -> None:
+        """Lets init kill what a kernel or command has started since then (in clock ticks since boot) and left, because the session was full of processes.
+
+        `on_swept` is told whether that made no room, because they are still there as children that the process does not wait for.
+        """
+        self._ask({"op": "sweep", "pid": pid, "since": since}, lambda said: on_swept(said["full"]))
+
+    def limit(self, limits: dict[str, Any]) -> None:
+        """The limits of processes that are started from now on."""
+        channel.send(self._sock, {"op": "limits", "limits": limits})
+
     def ask_usage(self, answer: Callable[[dict[str, Any]], None]) -> None:
         """What the session uses; one who asks at a time."""
         self._on_usage = answer
@@ -114,8 +137,11 @@ class InitClient:
             case "exited":
                 on_exited = self._exits.pop(message["pid"], None)
                 if on_exited:
-                    self.usage = message["usage"]
+                    self.usage, self.swept = message["usage"], message["swept"]
                     on_exited(message["status"], message["oom"])
+            case "cpu" | "swept":
+                if answer := self._asked.pop(message["id"], None):  # else it answers the host before this one
+                    answer(message)
             case "usage":
                 if self._on_usage is not None:
                     self._on_usage(message["usage"])
@@ -126,8 +152,8 @@ class InitClient:
 class SessionHost:
     """One session. `config` comes from the gateway through the zygote: session_id, isolated, base_env, cwd, directories."""
 
-    def __init__(self, config: dict[str, Any], listener: socket.socket, init: socket.socket) -> None:
-        self.config = config
+    def __init__(self, config: dict[str, Any], listener: socket.socket, init: socket.socket, pressure: Pressure) -> None:
+        self.config, self.pressure = config, pressure
         self.loop = Loop()
         self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self.init = InitClient(self.loop, init)
@@ -316,7 +342,20 @@ class SessionHost:
         })  # fmt: skip
 
     def op_configure(self, request: Request) -> None:
-        """Makes a ready host somebody's session: its environment, and the contexts to warm."""
+        """Makes a ready host somebody's session: its environment, its limits, and the contexts to warm.
+
+        `limits` are those of single processes, `specs` what the kernels of the languages that are warm are started with under these: a kernel that was started with others starts anew.
+        """
+        limits = request.fields["limits"]
+        if limits is not None:
+            self.init.limit(limits)
+        specs = {spec["language"]: spec for spec in request.fields["specs"]}
+        for context in self.contexts.values():
+            spec = specs.get(context.language, context.spec)
+            if spec != context.spec or (limits is not None and context.kernel is not None):
+                context.spec = spec
+                if context.kernel is not None:
+                    context.kernel.kill(Death("restarted", message="the session was given its limits"))
         self.env = dict(request.fields["env"])
         self.save_state()
         self.last_activity = time.time()
@@ -488,7 +527,7 @@ class SessionHost:
         limits = fields["limits"]
         spooled = {
             "execution_id": execution_id, "context_tag": context.tag(), "code": fields["code"], "env": fields["env"], "allow_stdin": fields["allow_stdin"],
-            "ansi": fields["ansi"], "timeout_s": fields["timeout_s"], "output_bytes": limits["output_bytes"], "result_bytes": limits["result_bytes"],
+            "ansi": fields["ansi"], "timeout_s": fields["timeout_s"], "cpu_time_s": limits["cpu_time_s"], "output_bytes": limits["output_bytes"], "result_bytes": limits["result_bytes"],
             "artifacts": fields["artifacts"],
         }  # fmt: skip
         self.accept(spooled, context, fields["request_id"])
@@ -536,6 +575,7 @@ class SessionHost:
                     "truncated": None,
                     "timeout": None,
                     "death": None,
+                    "limit": None,
                 },
             )
             self.spool.remove(execution_id)
@@ -548,6 +588,7 @@ class SessionHost:
             limits=Limits(spooled["output_bytes"], spooled["result_bytes"]),
             ansi=spooled["ansi"],
             timeout_s=spooled["timeout_s"],
+            cpu_time_s=spooled.get("cpu_time_s"),
         )
         origin = Origin.of_spooled(spooled["origin"]) if spooled.get("origin") else None
         return Job(execution, spooled["code"], spooled["env"], spooled["allow_stdin"], origin=origin, artifacts=spooled.get("artifacts"))
@@ -633,14 +674,16 @@ class SessionHost:
         self.server.stream(request, None, 0, follow=False)
 
 
-def run(config: dict[str, Any], listener: socket.socket, init: socket.socket, children: list[dict[str, Any]]) -> NoReturn:
+def run(
+    config: dict[str, Any], listener: socket.socket, init: socket.socket, children: list[dict[str, Any]], pressure: Pressure
+) -> NoReturn:
     """The host's process, forked from init. Never returns."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     status = 1
     try:
-        host = SessionHost(config, listener, init)
+        host = SessionHost(config, listener, init, pressure)
         host.recover(children)
         host.loop.run()
         status = 0

@@ -131,7 +131,7 @@ class CommandFold:
         self._fields: dict[str, Any] = {
             "id": None, "request_id": None, "session_id": None, "shell_id": None, "command": None, "cwd": None, "background": False, "merge": False,
             "encoding": "text", "state": "starting", "status": None, "success": None, "exit_code": None, "signal": None, "timed_out": False, "reason": None,
-            "pid": None, "duration_s": None, "usage": None, "truncated": None,
+            "pid": None, "duration_s": None, "usage": None, "truncated": None, "limit": None,
             "created_at": None, "started_at": None, "ended_at": None, "last_seq": 0,
         }  # fmt: skip
         self._parts: dict[str, list[bytes]] = {stream: [] for stream in _STREAMS}
@@ -158,7 +158,7 @@ class CommandFold:
         elif kind == "command_started":
             fields.update(state="running", pid=event["pid"], started_at=timestamp(event["time"]))
         elif kind == "end":
-            for name in ("status", "success", "exit_code", "signal", "timed_out", "reason", "duration_s", "usage", "truncated"):
+            for name in ("status", "success", "exit_code", "signal", "timed_out", "reason", "duration_s", "usage", "truncated", "limit"):
                 fields[name] = event.get(name)
             fields.update(state="done", ended_at=timestamp(event["time"]))
 

@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernelgate.protocol import mime
+from kernelgate.protocol import limit, mime
 from kernelgate.protocol.jupyter import Message
 from kernelgate.protocol.text import strip_ansi, utf8_bytes
 
@@ -26,6 +26,8 @@ Emit = tuple[str, dict[str, Any]]
 
 #: How long to wait for the idle status of an execution whose reply has come. Deno publishes results up to about a second after it.
 IDLE_GRACE_S = 2.0
+#: Of the reasons to stop an execution, those that are limits, and the limit's name.
+_TIMES = {"timeout": "wall_time", "cpu_time": "cpu_time"}
 #: Kept of the end of a text that is over its limit.
 TAIL_BYTES = 64 * 1024
 #: A stream message is cut into events of at most this many characters, so that readers can work in small steps.
@@ -42,12 +44,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Why a kernel is gone. `reason`: exited, signalled, out_of_memory, restarted, released (never used), start_failed."""
+    """Why a kernel is gone. `reason`: exited, signalled, out_of_memory, restarted, released (never used), start_failed. `limit`: the session's limit that ended it."""
 
     reason: str
     exit_code: int | None = None
     signal: str | None = None
     message: str = ""
+    limit: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {"reason": self.reason, "exit_code": self.exit_code, "signal": self.signal, "message": self.message}
@@ -55,13 +58,14 @@ class Death:
 
 @dataclass(slots=True)
 class Execution:
-    """One execution. `stop` says who asked it to end early: timeout, interrupted or cancelled."""
+    """One execution. `stop` says who asked it to end early: timeout, cpu_time, interrupted or cancelled."""
 
     id: str
     context_id: str
     limits: Limits = field(default_factory=Limits)
     ansi: bool = False
     timeout_s: float | None = None
+    cpu_time_s: float | None = None
     msg_id: str = ""
     sent_at: float | None = None
     replied_at: float | None = None
@@ -77,10 +81,12 @@ class Execution:
     _started: bool = False
     _heard_at: float = 0.0
     _error_seen: bool = False
+    _error_limit: str | None = None
     _text_bytes: int = 0
     _result_bytes: int = 0
     _ring: deque[tuple[str, str, int]] = field(default_factory=deque)
     _ring_bytes: int = 0
+    _held: bool = False
     _cut: dict[str, int] = field(default_factory=lambda: {"stdout_bytes": 0, "stderr_bytes": 0, "result_bytes": 0})
 
     def sent(self, msg_id: str, now: float) -> None:
@@ -154,8 +160,9 @@ class Execution:
             room = self.limits.output_bytes - min(TAIL_BYTES, self.limits.output_bytes // 2) - self._text_bytes
             if self.done:
                 room = self.limits.output_bytes - self._text_bytes  # nothing will let the ring out any more
-            if self._ring or size > room:
-                if not self._ring and room > 0:
+            held = self._held and not self.done
+            if held or size > room:
+                if not held and room > 0:
                     head, part = _split(part, room)
                     self._text_bytes += utf8_bytes(head)
                     emits += [(stream, {"text": head})] if head else []
@@ -167,10 +174,11 @@ class Execution:
         return emits
 
     def _hold(self, stream: str, text: str, size: int) -> None:
-        limit = min(TAIL_BYTES, self.limits.output_bytes // 2)
+        limit = self.limits.output_bytes - self._text_bytes
         if self.done:
             self._cut[f"{stream}_bytes"] += size
             return
+        self._held = True  # from here on nothing goes out before it, also where all of it was cut
         self._ring.append((stream, text, size))
         self._ring_bytes += size
         while self._ring_bytes > limit and self._ring:
@@ -218,13 +226,14 @@ class Execution:
 
     def _error(self, content: dict[str, Any]) -> list[Emit]:
         self._error_seen = True
-        if self.stop == "timeout":
+        if self.stop in _TIMES:
             return []  # finish() names the timeout; the KeyboardInterrupt is only how it was done
         traceback = content.get("traceback")
         lines = [str(line) for line in traceback] if isinstance(traceback, list) else []
         error = {"name": str(content.get("ename") or "Error"), "value": str(content.get("evalue") or ""), "traceback": "\n".join(lines)}
         if not self.ansi:
             error = {name: strip_ansi(value) for name, value in error.items()}
+        self._error_limit = limit.of_error(error["name"], error["value"])
         return [("error", {"error": error})]
 
     @property
@@ -269,10 +278,13 @@ class Execution:
         emits = self._drain()
         timeout = None
         reply_status = self._reply.get("status")
-        if self.stop == "timeout":
-            status = "timeout"
+        met = death.limit if death is not None else None
+        if self.stop in _TIMES:
+            status, met = "timeout", _TIMES[self.stop]
             action = "restart" if self.restarted else "interrupt"
-            timeout = {"after_s": self.timeout_s, "action": action}
+            after_s = self.timeout_s if self.stop == "timeout" else self.cpu_time_s
+            timeout = {"after_s": after_s, "action": action}
+            what = "ran longer than" if self.stop == "timeout" else "used more processor time than"
             kept = (
                 "its variables are kept"
                 if action == "interrupt"
@@ -284,7 +296,7 @@ class Execution:
                     {
                         "error": {
                             "name": "ExecutionTimeout",
-                            "value": f"the code ran longer than {self.timeout_s:g} s; {kept}",
+                            "value": f"the code {what} {after_s:g} s; {kept}",
                             "traceback": "",
                         }
                     },
@@ -338,6 +350,8 @@ class Execution:
                     )
         self.done = True
         self.waiting_for_input = False
+        if status == "error":
+            met = met or self._error_limit
         truncated = dict(self._cut) if any(self._cut.values()) else None
         emits.append((
             "end",
@@ -345,6 +359,7 @@ class Execution:
                 "status": status, "success": status == "ok", "execution_count": self.execution_count,
                 "execution_time": round(now - self.sent_at, 6) if self.sent_at is not None else 0.0,
                 "truncated": truncated, "timeout": timeout, "death": death.as_dict() if death else None,
+                "limit": met or ("output" if truncated else None),
             },
         ))  # fmt: skip
         return emits

@@ -22,7 +22,7 @@ class Fold:
             "id": None, "request_id": None, "session_id": None, "context_id": None, "language": None,
             "state": "queued", "queue_position": None, "success": None, "status": None, "execution_count": None, "execution_time": None,
             "logs": {"stdout": [], "stderr": []}, "results": [], "error": None, "text": None,
-            "truncated": None, "timeout": None, "death": None, "fresh_kernel": None,
+            "truncated": None, "timeout": None, "death": None, "limit": None, "fresh_kernel": None,
             "created_at": None, "started_at": None, "ended_at": None, "last_seq": 0,
         }  # fmt: skip
         self._logs: dict[str, list[str]] = {"stdout": [], "stderr": []}
@@ -69,7 +69,7 @@ class Fold:
             case "artifacts":
                 self._artifacts = {name: event[name] for name in ("files", "truncated", "error")}
             case "end":
-                for name in ("status", "success", "execution_count", "execution_time", "truncated", "timeout", "death"):
+                for name in ("status", "success", "execution_count", "execution_time", "truncated", "timeout", "death", "limit"):
                     fields[name] = event.get(name)
                 fields.update(state="done", queue_position=None, ended_at=timestamp(event["time"]))
             case _:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernelgate.sandbox import syscalls as sc
-from kernelgate.sandbox.policy import DEVICES, SYSTEM_DIRS, SYSTEM_FILES, Policy
+from kernelgate.sandbox.policy import DEVICES, SYSTEM_DIRS, SYSTEM_FILES, Limits, Policy
 
 _RO = sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV
 #: Mount points of the session's own parts, in the template.
@@ -18,12 +18,13 @@ _OWN = ("proc", "tmp", "workspace", "run", "dev/shm", "dev/pts", "home", "var/li
 
 @dataclass(frozen=True)
 class Place:
-    """Where a session's parts are on the machine, and its users."""
+    """Where a session's parts are on the machine, and its users. `workspace`: the device that holds its workspace's file system; without one it is the directory of that name."""
 
     session_id: str
     directory: Path
     code_uid: int
     host_uid: int
+    workspace: str | None = None
 
 
 class Template:
@@ -75,20 +76,20 @@ class Template:
             Path(inside).touch()
             sc.bind(path, inside, _RO)
 
-    def enter(self, place: Place, program: bytes, memory_group: tuple[Path, str] | None) -> None:
+    def enter(self, place: Place, limits: Limits, program: bytes, memory_group: tuple[Path, str] | None) -> None:
         """Puts the calling process, the first of its PID namespace, into a sandbox of its own. Raises OSError with the step that failed.
 
         `memory_group` is the session's own control group and where programs look for it: Java and Node size their heaps by it.
 
         Order matters: mounts while the old root is there, the root, then rights, then the filter, which forbids all of the former.
         """
-        limits, root = self._policy.limits, self._root
+        root = self._root
         sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWNET)
         sc.loopback_up()
         sc.set_hostname("kernelgate")
         kept = [(path, os.open(root + path, os.O_PATH | os.O_CLOEXEC)) for path in self._covered if os.path.exists(root + path)]
         plain = sc.MS_NOSUID | sc.MS_NODEV
-        sc.bind(str(place.directory / "workspace"), f"{root}/workspace", plain)
+        self._mount_workspace(place, plain)
         sc.mount("tmp", f"{root}/tmp", "tmpfs", plain, f"size={limits.tmp_bytes},nr_inodes={limits.tmp_inodes},mode=1777")
         sc.mount("shm", f"{root}/dev/shm", "tmpfs", plain, f"size={limits.shm_bytes},nr_inodes=10000,mode=1777")
         sc.mount("run", f"{root}/run", "tmpfs", plain | sc.MS_NOEXEC, "size=64m,nr_inodes=10000,mode=0755")
@@ -119,6 +120,19 @@ class Template:
         sc.no_new_privs()
         sc.keep_capabilities((sc.CAP_KILL, sc.CAP_SETUID, sc.CAP_SETGID))
         sc.install_filter(program)
+
+    def _mount_workspace(self, place: Place, flags: int) -> None:
+        target = f"{self._root}/workspace"
+        if place.workspace is None:
+            sc.bind(str(place.directory / "workspace"), target, flags)
+            return
+        # discard: what is deleted gives its room on the machine's disk back.
+        sc.mount(place.workspace, target, "ext4", flags | sc.MS_NOATIME, "discard,errors=continue,noinit_itable")
+        # Not for the session's user; where it is not there, nobody counts it.
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(f"{target}/lost+found")
+        os.chown(target, place.code_uid, place.code_uid)
+        os.chmod(target, 0o700)
 
     def _own_files(self, place: Place) -> None:
         run = Path(self._root, "run")
@@ -151,13 +165,21 @@ def become_host(place: Place) -> None:
     os.umask(0o077)
 
 
-def become_user(place: Place, policy: Policy) -> None:
-    """The rights of the session's code."""
-    files = min(policy.limits.open_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if policy.limits.file_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (policy.limits.file_bytes, policy.limits.file_bytes))
+def become_user(place: Place, limits: Limits, lacking: tuple[str, ...]) -> None:
+    """The rights of the session's code. `lacking`: what no control group limits here.
+
+    RLIMIT_DATA holds for each process alone, but counts what it really has for itself; RLIMIT_AS counts what is only mapped, and Java and Node map far more than they use.
+    """
+    wanted = {resource.RLIMIT_NOFILE: limits.open_files, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: limits.file_bytes}
+    if "memory" in lacking:
+        wanted[resource.RLIMIT_DATA] = limits.memory_bytes
+    if "processes" in lacking:
+        wanted[resource.RLIMIT_NPROC] = limits.processes  # each session has a user of its own, so it is counted for itself
+    for kind, value in wanted.items():
+        if value is not None:
+            most = resource.getrlimit(kind)[1]
+            value = value if most == resource.RLIM_INFINITY else min(value, most)
+            resource.setrlimit(kind, (value, value))
     # When memory is short, code goes first; init and host are the last.
     Path("/proc/self/oom_score_adj").write_text("900")
     sc.become(place.code_uid, place.code_uid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from dataclasses import dataclass
@@ -13,33 +14,43 @@ from kernelgate.sandbox.policy import Limits
 _ROOT = Path("/sys/fs/cgroup")
 #: In which a share of CPU time is counted; the kernel's own default.
 _CPU_PERIOD_US = 100_000
+#: What is limited, and the controller that does it.
+_CONTROLLERS = {"memory": "memory", "processes": "pids", "cpu": "cpu"}
 
 
 @dataclass(frozen=True)
 class Cgroups:
-    """Where groups are made. `version` 0: the machine lends none, and limits are weaker; `doctor` says so."""
+    """Where groups are made. `version` 0: the machine lends none. `hierarchies` are the parents of sessions' groups, one under version 2, one a controller under version 1."""
 
     version: int
     hierarchies: tuple[Path, ...]
+    controllers: tuple[str, ...] = ()
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What no group limits here: of memory, processes and cpu."""
+        return tuple(kind for kind, controller in _CONTROLLERS.items() if controller not in self.controllers)
 
     @classmethod
-    def find(cls, name: str) -> Cgroups:
+    def find(cls, name: str, root: Path = _ROOT) -> Cgroups:
         """The hierarchies that may be written, with `name` as the parent of all sessions' groups (made here)."""
-        if (_ROOT / "cgroup.controllers").exists():
-            if "memory" in (_ROOT / "cgroup.controllers").read_text() and _make(_ROOT / name):
+        if (root / "cgroup.controllers").exists():
+            base = _delegated(root) or root
+            if not _make(base / name):
+                return cls(0, ())
+            _enable(base)
+            enabled = _enable(base / name)
+            if not enabled:
                 with contextlib.suppress(OSError):
-                    (_ROOT / "cgroup.subtree_control").write_text("+memory +pids +cpu")
-                with contextlib.suppress(OSError):
-                    (_ROOT / name / "cgroup.subtree_control").write_text("+memory +pids +cpu")
-                if "memory" in (_ROOT / name / "cgroup.subtree_control").read_text():
-                    return cls(2, (_ROOT / name,))
-            return cls(0, ())
-        found = tuple(
-            _ROOT / kind / name
-            for kind in ("memory", "pids", "cpu")
-            if (_ROOT / kind / "cgroup.procs").exists() and _make(_ROOT / kind / name)
-        )
-        return cls(1 if found else 0, found)
+                    (base / name).rmdir()
+                return cls(0, ())
+            return cls(2, (base / name,), enabled)
+        found = {
+            kind: root / kind / name
+            for kind in _CONTROLLERS.values()
+            if (root / kind / "cgroup.procs").exists() and _make(root / kind / name)
+        }
+        return cls(1 if found else 0, tuple(found.values()), tuple(found))
 
     def create(self, session_id: str, limits: Limits) -> None:
         """The session's groups, with their limits. Raises OSError."""
@@ -131,6 +142,45 @@ class Cgroups:
                 if group.is_dir():
                     with contextlib.suppress(OSError):
                         group.rmdir()
+
+
+def _delegated(root: Path) -> Path | None:
+    """The group of this service, where the one who manages groups has given it away: systemd's `Delegate=yes` marks it, or its parent with `DelegateSubgroup=`."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        if line.startswith("0::/") and (path := line[4:]):
+            for group in (root / path, (root / path).parent):
+                for mark in ("user.delegate", "trusted.delegate"):
+                    with contextlib.suppress(OSError):
+                        if os.getxattr(group, mark) == b"1":
+                            return group
+    return None
+
+
+def _enable(group: Path) -> tuple[str, ...]:
+    """Lets the groups below this one have the controllers that it has. Those that they have now."""
+    control = group / "cgroup.subtree_control"
+    for controller in _CONTROLLERS.values():
+        try:
+            control.write_text(f"+{controller}")
+        except OSError as exc:
+            if exc.errno != errno.EBUSY:
+                continue
+            # Version 2 gives controllers only to the children of a group without processes of its own: these move to a child, as in every container's own group.
+            with contextlib.suppress(OSError):
+                _clear(group)
+                control.write_text(f"+{controller}")
+    with contextlib.suppress(OSError):
+        there = control.read_text().split()
+        return tuple(controller for controller in _CONTROLLERS.values() if controller in there)
+    return ()
+
+
+def _clear(group: Path) -> None:
+    aside = group / "kernelgate-service"
+    aside.mkdir(exist_ok=True)
+    for pid in (group / "cgroup.procs").read_text().split():
+        with contextlib.suppress(OSError):
+            (aside / "cgroup.procs").write_text(pid)
 
 
 def _make(path: Path) -> bool:

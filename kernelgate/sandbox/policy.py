@@ -43,11 +43,16 @@ class Limits:
     memory_bytes: int | None = 4 * GiB
     processes: int | None = 512
     cpu: float | None = None
-    open_files: int = 8192
+    open_files: int | None = 8192
     file_bytes: int | None = 8 * GiB
     tmp_bytes: int = 1 * GiB
     shm_bytes: int = 256 * MiB
     tmp_inodes: int = 200_000
+    workspace_bytes: int | None = 10 * GiB
+    workspace_inodes: int | None = 500_000
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,7 @@ class Policy:
 
     isolated: bool = True
     limits: Limits = field(default_factory=Limits)
+    require_cgroups: bool = True
     read_only_paths: tuple[str, ...] = ()
     first_uid: int = 200_000
     cgroup: str = "kernelgate"

@@ -3,8 +3,9 @@
 It is started by the gateway and outlives it. It has the rights to make sandboxes, and speaks only to whoever can open its socket, which is the gateway's user. One request
 at a time: making a session takes some milliseconds, and nothing here waits for longer.
 
-    {"op": "hello"}                                  -> {"ok": true, "pid", "fingerprint", "cgroup", "kernels": {...}}
-    {"op": "make", "session_id", "slot", "config"}   -> {"ok": true, "pid", "start_ticks"}
+    {"op": "hello"}                                  -> {"ok": true, "pid", "fingerprint", "cgroup", "lacking": [...], "kernels": {...}}
+    {"op": "make", "session_id", "slot", "limits", "config"} -> {"ok": true, "pid", "start_ticks"}
+    {"op": "limit", "session_id", "limits"}          -> {"ok": true}; what control groups limit, from now on
     {"op": "end", "session_id", "pid", "start_ticks", "remove"} -> {"ok": true}
     {"op": "exit"}                                   -> ends the zygote; sessions live on
 
@@ -14,6 +15,7 @@ Answers to what failed are {"error": text, "stage": where}. When an init that th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import gc
 import importlib
@@ -32,9 +34,9 @@ from typing import Any, NoReturn
 from kernelgate.errors import SandboxUnavailable
 from kernelgate.host import session  # noqa: F401 - imported here so that init need not
 from kernelgate.host.init import Init
-from kernelgate.sandbox import build, seccomp, syscalls
+from kernelgate.sandbox import build, seccomp, syscalls, workspace
 from kernelgate.sandbox.cgroup import Cgroups
-from kernelgate.sandbox.policy import Policy
+from kernelgate.sandbox.policy import Limits, Policy
 from kernelgate.sandbox.removal import remove_tree
 
 _MAX_REQUEST = 1024 * 1024
@@ -56,10 +58,19 @@ class Zygote:
         self._cgroups = Cgroups(0, ())
         self._template: build.Template | None = None
         self._filter = b""
+        self._images = workspace.Images(self._data / "workspaces")
         if self._policy.isolated:
             self._filter = seccomp.compile_filter()
             self._cgroups = Cgroups.find(self._policy.cgroup)
             self._cgroups.remove_empty()  # left by sessions that ended while there was no zygote
+            lacking = [kind for kind in self._cgroups.lacking if kind != "cpu" or self._policy.limits.cpu is not None]
+            if self._policy.require_cgroups and lacking:
+                raise SandboxUnavailable(
+                    f"no control group can be used here for: {', '.join(lacking)}; give the service a writable /sys/fs/cgroup (docs/security.md), or set "
+                    "sandbox.require_cgroups = false: limits are then those of single processes"
+                )
+            if self._policy.limits.workspace_bytes is not None and self._policy.limits.workspace_inodes is not None:
+                self._images.check(self._policy.limits.workspace_bytes, self._policy.limits.workspace_inodes)
             self._own_pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 self._template = build.Template(self._data / "root", self._policy)
@@ -154,11 +165,15 @@ class Zygote:
                     "pid": os.getpid(),
                     "fingerprint": self._config["fingerprint"],
                     "cgroup": self._cgroups.version,
+                    "lacking": list(self._cgroups.lacking),
                     "kernels": self._kernels,
                     "isolated": self._policy.isolated,
                 }
             case "make":
-                return self._make(message["session_id"], message["slot"], message["config"])
+                return self._make(message["session_id"], message["slot"], Limits(**message["limits"]), message["config"])
+            case "limit":
+                self._cgroups.limit(message["session_id"], Limits(**message["limits"]))
+                return {}
             case "end":
                 self._end(message["session_id"], message["pid"], message["start_ticks"], remove=message["remove"])
                 return {}
@@ -179,10 +194,24 @@ class Zygote:
 
     # -- sessions --
 
-    def _make(self, session_id: str, slot: int, config: dict[str, Any]) -> dict[str, Any]:
+    def _make(self, session_id: str, slot: int, limits: Limits, config: dict[str, Any]) -> dict[str, Any]:
         code_uid, host_uid = self._policy.uids(slot) if self._policy.isolated else (os.getuid(), os.getuid())
         place = build.Place(session_id, self._data / "sessions" / session_id, code_uid, host_uid)
         config = {**config, **self._prepare_place(place)}
+        device = -1
+        if self._policy.isolated and limits.workspace_bytes is not None and limits.workspace_inodes is not None:
+            image = place.directory / "workspace.ext4"
+            self._images.make(image, limits.workspace_bytes, limits.workspace_inodes)
+            name, device = workspace.attach(image)
+            place = dataclasses.replace(place, workspace=name)
+        try:
+            return self._make_in(place, limits, config)
+        finally:
+            if device >= 0:
+                os.close(device)
+
+    def _make_in(self, place: build.Place, limits: Limits, config: dict[str, Any]) -> dict[str, Any]:
+        session_id = place.session_id
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path = place.directory / "link.sock"
         path.unlink(missing_ok=True)
@@ -190,7 +219,7 @@ class Zygote:
         os.chown(path, self._config["owner_uid"], -1)
         path.chmod(0o600)
         listener.listen(128)
-        self._cgroups.create(session_id, self._policy.limits)
+        self._cgroups.create(session_id, limits)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         if self._policy.isolated:
             syscalls.unshare(syscalls.CLONE_NEWPID)
@@ -204,7 +233,7 @@ class Zygote:
         if pid == 0:
             try:
                 os.close(read_end)
-                self._become_init(place, config, listener, write_end)
+                self._become_init(place, limits, config, listener, write_end)
             except BaseException as exc:  # noqa: BLE001 - a child must never go on as the zygote
                 traceback.print_exc()
                 with contextlib.suppress(OSError):
@@ -244,7 +273,7 @@ class Zygote:
             "journal": str(directory / "journal" / "events.jsonl"), "kernels_dir": str(kernels), "spool_dir": str(directory / "spool"), "cwd": str(directory / "workspace"), "isolated": False,
         }  # fmt: skip
 
-    def _become_init(self, place: build.Place, config: dict[str, Any], listener: socket.socket, ready: int) -> None:
+    def _become_init(self, place: build.Place, limits: Limits, config: dict[str, Any], listener: socket.socket, ready: int) -> None:
         self._let_go()
         os.setsid()
         if self._policy.isolated:
@@ -256,12 +285,14 @@ class Zygote:
             oom_fd, oom_key = self._cgroups.open_oom_events(place.session_id)
             processes = self._cgroups.open_processes(place.session_id)
             os.close(self._own_pidns)
-            self._template.enter(place, self._filter, self._cgroups.memory_group(place.session_id))
+            self._template.enter(place, limits, self._filter, self._cgroups.memory_group(place.session_id))
+            lacking = self._cgroups.lacking
             init = Init(
                 config,
                 listener,
                 become_host=lambda: build.become_host(place),
-                become_user=lambda: build.become_user(place, self._policy),
+                become_user=lambda limits: build.become_user(place, Limits(**limits), lacking),
+                limits=limits.to_json(),
                 oom_fd=oom_fd,
                 oom_key=oom_key,
                 processes=processes,
@@ -270,7 +301,9 @@ class Zygote:
         else:
             syscalls.become_subreaper()
             os.chdir(config["cwd"])
-            init = Init(config, listener, become_host=lambda: None, become_user=lambda: None, oom_fd=None, oom_key=b"")
+            init = Init(
+                config, listener, become_host=lambda: None, become_user=lambda _: None, limits=limits.to_json(), oom_fd=None, oom_key=b""
+            )
         os.write(ready, b"ready")
         os.close(ready)
         init.run()

@@ -22,6 +22,7 @@ class ExecutionError(errors.KernelgateError):
 
     Attributes:
         exit_code: as the shell counts: 128 and the signal's number where one ended it.
+        limit: the session's limit that it met, None if it met none.
         stdout: what it had printed.
         stderr: and to its other stream.
         result: all of it.
@@ -33,6 +34,7 @@ class ExecutionError(errors.KernelgateError):
     def __init__(self, message: str, *, result: CommandResult) -> None:
         super().__init__(message, request_id=result.request_id or None)
         self.result = result
+        self.limit = result.limit
         self.exit_code = result.exit_code
         self.stdout = result.stdout
         self.stderr = result.stderr
@@ -94,6 +96,7 @@ class CommandResult:
         exit_code: 128 and the signal's number where a signal ended it.
         encoding: `text`; or `base64`, where `stdout_bytes` has what the command wrote.
         truncated: bytes cut from each stream, None if none were.
+        limit: the session's limit that it met, as of a `Result`.
         artifacts: files it made or changed, None if they were not asked for.
     """
 
@@ -112,6 +115,7 @@ class CommandResult:
     duration_s: float | None = None
     usage: Usage | None = None
     truncated: dict[str, int] | None = None
+    limit: str | None = None
     encoding: str = "text"
     stdout: str = ""
     stderr: str = ""
@@ -125,7 +129,7 @@ class CommandResult:
         usage: Json | None = raw.get("usage")
         names = ("cpu_s", "peak_memory_bytes", "read_bytes", "written_bytes")
         always = ("request_id", "command", "cwd", "state", "encoding", "stdout", "stderr", "last_seq", "timed_out")
-        may_be_none = ("status", "success", "exit_code", "signal", "reason", "pid", "duration_s", "truncated")
+        may_be_none = ("status", "success", "exit_code", "signal", "reason", "pid", "duration_s", "truncated", "limit")
         given: dict[str, Any] = {name: raw[name] for name in always if raw.get(name) is not None}
         given |= {name: raw.get(name) for name in may_be_none}
         return cls(

@@ -348,6 +348,7 @@ class CodeFailed(KernelgateError):
 
     Attributes:
         result: the result, with all that the code had put out.
+        limit: the session's limit that it met, None if it met none.
     """
 
     code = "code_failed"
@@ -356,6 +357,7 @@ class CodeFailed(KernelgateError):
     def __init__(self, message: str, *, result: Result, hint: str | None = None) -> None:
         super().__init__(message, hint=hint, request_id=result.request_id or None)
         self.result = result
+        self.limit = result.limit
 
 
 class CodeRaised(CodeFailed):
@@ -366,7 +368,7 @@ class CodeRaised(CodeFailed):
 
 
 class CodeTimedOut(CodeFailed):
-    """The code ran longer than its `timeout_s`."""
+    """The code ran longer than its `timeout_s`, or used more processor time than its session allows."""
 
     code = "timeout"
     hint = "give it a larger timeout_s, or None for no limit"

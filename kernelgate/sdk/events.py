@@ -293,6 +293,7 @@ class End(Event):
     truncated: Truncated | None = None
     timeout: TimedOut | None = None
     death: Death | None = None
+    limit: str | None = None
 
     @classmethod
     def _fields(cls, raw: Json) -> Json:
@@ -304,6 +305,7 @@ class End(Event):
             "truncated": truncated(raw.get("truncated")),
             "timeout": timed_out(raw.get("timeout")),
             "death": Death.from_wire(raw.get("death")),
+            "limit": raw.get("limit"),
         }
 
 

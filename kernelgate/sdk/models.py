@@ -280,6 +280,7 @@ class Result:
         truncated: what was cut off, None if nothing was.
         timeout: set if it ran out of time.
         death: set if its kernel died.
+        limit: the session's limit that it met (`memory`, `processes`, `cpu_time`, `wall_time`, `output`, `file_size`, `open_files`, `workspace`, `tmp`, `shm`), None if it met none.
         fresh_kernel: why it met a new kernel, without the variables of before; None if it did not.
         artifacts: files it made or changed, None if they were not asked for.
         last_seq: number of its last event so far; `attach(after=...)` goes on behind it.
@@ -303,6 +304,7 @@ class Result:
     truncated: Truncated | None = None
     timeout: TimedOut | None = None
     death: Death | None = None
+    limit: str | None = None
     fresh_kernel: str | None = None
     artifacts: Artifacts | None = None
     created_at: datetime | None = None
@@ -335,6 +337,7 @@ class Result:
             truncated=truncated(raw.get("truncated")),
             timeout=timed_out(raw.get("timeout")),
             death=Death.from_wire(raw.get("death")),
+            limit=raw.get("limit"),
             fresh_kernel=raw.get("fresh_kernel"),
             artifacts=Artifacts.from_wire(raw.get("artifacts")),
             created_at=_time(raw.get("created_at")),
@@ -376,7 +379,8 @@ class Result:
             return ""
         if self.timeout is not None:
             how = "kernel restarted" if self.timeout.action == "restart" else "interrupted"
-            return f"timed out after {self.timeout.after_s:g} s ({how})"
+            what = " of processor time" if self.limit == "cpu_time" else ""
+            return f"timed out after {self.timeout.after_s:g} s{what} ({how})"
         if self.death is not None:
             return self.death.message or f"the kernel died: {self.death.reason}"
         if self.error is not None:
@@ -479,6 +483,7 @@ class SessionInfo:
         expires_at: when it ends if nothing more happens; None for never.
         env_names: names of its environment variables; values are never told.
         executing: how many executions run or wait.
+        limits: what it may use, by name; None is no limit.
     """
 
     id: str
@@ -493,6 +498,7 @@ class SessionInfo:
     env_names: list[str] = field(default_factory=list)
     cwd: str = ""
     executing: int = 0
+    limits: Mapping[str, float | None] = field(default_factory=dict)
     contexts: list[ContextInfo] = field(default_factory=list)
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
@@ -512,6 +518,7 @@ class SessionInfo:
             env_names=list(raw.get("env_names") or ()),
             cwd=raw.get("cwd") or "",
             executing=int(raw.get("executing") or 0),
+            limits=raw.get("limits") or {},
             contexts=[ContextInfo.from_wire(context) for context in raw.get("contexts") or ()],
             raw=raw,
         )

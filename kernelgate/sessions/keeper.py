@@ -16,6 +16,8 @@ from typing import Any
 from kernelgate import ids, languages
 from kernelgate._aio import Tasks
 from kernelgate.errors import CapacityExceeded, HostUnavailable, KernelgateError, SandboxUnavailable, SessionClosed, SessionNotFound
+from kernelgate.sessions import limits as session_limits
+from kernelgate.sessions.limits import Limits
 from kernelgate.sessions.node import Node
 from kernelgate.sessions.registry import Registry, Row
 from kernelgate.sessions.session import Session, describe
@@ -69,6 +71,7 @@ class Keeper:
         self._culler: asyncio.Task[None] | None = None
         self._filler: asyncio.Task[None] | None = None
         self._clock_off_s = 0.0
+        self._default_limits = session_limits.defaults(settings)
         self._given_at = -math.inf
         self.counts = {"created": 0, "from_pool": 0, "culled": 0, "lost": 0}
 
@@ -156,23 +159,27 @@ class Keeper:
                 return
 
     def _session(self, row: Row) -> Session:
+        if not row.limits:  # made by a version that had no limits of its own for each
+            row = replace(row, limits=self._default_limits.to_json())
         cwd = self.node.policy.cwd if row.isolated else str(self.node.directory(row.id) / "workspace")
         return Session(row, self.node.link(row.id), cwd, row.last_activity_at)
 
     # -- making --
 
-    async def _make(self, state: str) -> Session:
+    async def _make(self, state: str, limits: Limits) -> Session:
         """A new sandbox with a host that answers. What fails on the way leaves nothing behind."""
         if len(self.registry.by_state("starting", "ready", "running")) >= self.settings.sessions.max_sessions:
             raise CapacityExceeded(
                 f"this server holds {self.settings.sessions.max_sessions} sessions, as many as it may (sessions.max_sessions); delete some"
             )
         now = time.time()
-        row = Row(ids.new_session_id(), None, "starting", self.registry.free_slot(), 0, 0, now, now, self.node.isolated)
+        row = Row(
+            ids.new_session_id(), None, "starting", self.registry.free_slot(), 0, 0, now, now, self.node.isolated, limits=limits.to_json()
+        )
         self.registry.save(row)
         self._under_way.add(row.id)
         try:
-            pid, ticks = await self.node.make(row.id, row.slot)
+            pid, ticks = await self.node.make(row.id, row.slot, limits.sandbox(self.node.policy.limits))
             row = replace(row, pid=pid, start_ticks=ticks, state=state)
             self.registry.save(row)
             session = self._session(row)
@@ -222,7 +229,7 @@ class Keeper:
     async def _fill_one(self) -> bool:
         """Makes one session ready, or starts in a ready one a kernel that it lacks. Whether there was anything to do."""
         if len(self._ready) < self.settings.sessions.pool_size:
-            session = await self._make("ready")
+            session = await self._make("ready", self._default_limits)
             try:
                 await self._warm_next(session)
             finally:
@@ -241,7 +248,7 @@ class Keeper:
             if name not in session.warm:
                 session.warm.add(name)  # one that cannot be started now is not tried again: the caller will hear why
                 with contextlib.suppress(KernelgateError):
-                    await session.link.request("warm", spec=self.node.spec(languages.resolve(name, self.node.python["prefix"])))
+                    await session.link.request("warm", spec=self.spec(session, languages.resolve(name, self.node.python["prefix"])))
                 return True
         return False
 
@@ -260,16 +267,17 @@ class Keeper:
         idle_timeout_s: float | None,
         lifetime_s: float | None,
         warm: list[languages.Language],
+        limits: dict[str, Any] | None = None,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> dict[str, Any]:
-        """A session for a caller, from the pool where one is ready.
+        """A session for a caller, from the pool where one is ready whose limits can be made these.
 
         `is_wanted`: whether the caller is still there; a session that is not wanted any more is taken away again, and SessionClosed raised.
-        Raises CapacityExceeded, SandboxUnavailable, NoSpace, StorageUnavailable.
+        Raises CapacityExceeded, InvalidRequest, SandboxUnavailable, NoSpace, StorageUnavailable.
         """
+        wanted = session_limits.asked_for(limits or {}, self.settings)
         session, hello = None, {}
-        while session is None and self._ready:
-            ready = self._ready.popleft()
+        while session is None and (ready := self._take_ready(wanted)) is not None:
             self._given_at = time.monotonic()
             self._wanted.set()
             # From here on it is somebody's: a gateway that dies now must not give it, with this environment in it, to somebody else.
@@ -280,7 +288,7 @@ class Keeper:
                 raise
             self._under_way.add(ready.id)
             try:
-                hello = await self._configure(ready, env, warm)
+                hello = await self._configure(ready, env, warm, wanted)
                 session = ready
                 self.counts["from_pool"] += 1
             except HostUnavailable:
@@ -292,9 +300,9 @@ class Keeper:
             async with self._turns:
                 if not is_wanted():
                     raise SessionClosed("its caller has left")
-                session = await self._make("starting")
+                session = await self._make("starting", wanted)
             try:
-                hello = await self._configure(session, env, warm)
+                hello = await self._configure(session, env, warm, wanted)
             except BaseException:
                 self._unmake_later(session.row)
                 raise
@@ -322,11 +330,42 @@ class Keeper:
         self.counts["created"] += 1
         return self._described(session, hello)
 
-    async def _configure(self, session: Session, env: dict[str, str], warm: list[languages.Language]) -> dict[str, Any]:
-        """Makes a session its caller's; what its host says of it."""
+    def _take_ready(self, wanted: Limits) -> Session | None:
+        """Out of the pool, one whose limits can be made these: all but those of its workspace, which is a file system of that size."""
+        for session in self._ready:
+            has = session.row.limits
+            if all(has.get(name) == getattr(wanted, name) for name in ("workspace_bytes", "workspace_inodes")):
+                self._ready.remove(session)
+                return session
+        return None
+
+    def spec(self, session: Session, language: languages.Language) -> dict[str, Any]:
+        """What the session's host needs to start a kernel of this language."""
+        return self.node.spec(language, session.row.limits["memory_bytes"])
+
+    async def _configure(self, session: Session, env: dict[str, str], warm: list[languages.Language], limits: Limits) -> dict[str, Any]:
+        """Makes a session its caller's, with these limits; what its host says of it."""
         for language in warm:
             self.note_use(language.name)
-        header, _ = await session.link.request("configure", env=env, warm=[self.node.spec(language) for language in warm])
+        sandbox, has = limits.sandbox(self.node.policy.limits), session.row.limits
+        changed = {name for name in session_limits.SANDBOX if has.get(name) != getattr(limits, name)}
+        if changed & {"memory_bytes", "cpu", "processes"}:
+            await self.node.limit(session.id, sandbox)
+        # Those of single processes: a kernel that runs already has them for good.
+        of_process = {
+            "open_files",
+            "file_bytes",
+            *(name for name in ("memory_bytes", "processes") if name.partition("_")[0] in self.node.lacking),
+        }
+        session.row = replace(session.row, limits=limits.to_json())
+        known = [languages.resolve(name, self.node.python["prefix"]) for name in sorted(session.warm)]
+        header, _ = await session.link.request(
+            "configure",
+            env=env,
+            warm=[self.spec(session, language) for language in warm],
+            limits=sandbox.to_json() if changed & of_process else None,
+            specs=[self.spec(session, language) for language in known],
+        )
         hello: dict[str, Any] = header["ok"]
         return hello
 

@@ -68,6 +68,7 @@ class Node:
         return Policy(
             isolated=self.isolated,
             limits=Limits(**{field.name: getattr(sandbox, field.name) for field in dataclasses.fields(Limits)}),
+            require_cgroups=sandbox.require_cgroups,
             read_only_paths=tuple(dict.fromkeys(path for path in paths if not path.startswith("/usr/") and path != "/usr")),
             first_uid=_FIRST_UID + block * _UIDS_PER_DIRECTORY,
             cgroup=f"kernelgate-{hashlib.sha256(data.encode()).hexdigest()[:8]}",
@@ -228,13 +229,14 @@ class Node:
 
     # -- sessions --
 
-    async def make(self, session_id: str, slot: int) -> tuple[int, int]:
+    async def make(self, session_id: str, slot: int, limits: Limits) -> tuple[int, int]:
         """A sandbox with its host in it: (pid of its init, start ticks). Raises SandboxUnavailable."""
         answer = await self._call(
             {
                 "op": "make",
                 "session_id": session_id,
                 "slot": slot,
+                "limits": limits.to_json(),
                 "config": {
                     "session_id": session_id,
                     "base_env": self.base_env(session_id),
@@ -243,6 +245,15 @@ class Node:
             }
         )
         return int(answer["pid"]), int(answer["start_ticks"])
+
+    async def limit(self, session_id: str, limits: Limits) -> None:
+        """Other limits for a session that is there: memory, processes and CPU. Raises SandboxUnavailable: its sandbox cannot be held to them."""
+        await self._call({"op": "limit", "session_id": session_id, "limits": limits.to_json()})
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Of memory, processes and cpu, what no control group limits here."""
+        return tuple(self.facts.get("lacking", ()))
 
     async def end(self, session_id: str, pid: int, start_ticks: int, *, remove: bool) -> None:
         """Ends a sandbox for certain, and takes away what it had outside; its files too with `remove`."""
@@ -275,17 +286,16 @@ class Node:
             "IPYTHONDIR": f"{tmp}/.ipython", "MPLCONFIGDIR": f"{tmp}/.matplotlib", "XDG_CACHE_HOME": f"{tmp}/.cache", "JUPYTER_PLATFORM_DIRS": "1",
         }  # fmt: skip
 
-    def spec(self, language: languages.Language) -> dict[str, Any]:
-        """What a host needs to start a kernel of this language."""
+    def spec(self, language: languages.Language, memory_bytes: int | None) -> dict[str, Any]:
+        """What a host needs to start a kernel of this language in a session with so much memory."""
         argv = [
             self.python["executable"] if part in ("python", "python3") and place == 0 else part for place, part in enumerate(language.argv)
         ]
         ours = language.spec.get("metadata", {}).get("kernelgate", {})
-        limit = self.policy.limits.memory_bytes
         by_limit = (
             {}
-            if limit is None
-            else {name: value.replace("{memory_bytes}", str(limit)) for name, value in ours.get("limits_env", {}).items()}
+            if memory_bytes is None
+            else {name: value.replace("{memory_bytes}", str(memory_bytes)) for name, value in ours.get("limits_env", {}).items()}
         )
         return {
             "language": language.name, "argv": argv, "env": {**language.env, **by_limit}, "interrupt_mode": language.interrupt_mode, "transport": language.transport,

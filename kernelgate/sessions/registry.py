@@ -27,7 +27,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, created_at REAL NOT NULL, revoked_at REAL);
 CREATE TABLE IF NOT EXISTS sessions (
   id TEXT PRIMARY KEY, token_id TEXT, state TEXT NOT NULL, reason TEXT, slot INTEGER NOT NULL, pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL,
-  created_at REAL NOT NULL, last_activity_at REAL NOT NULL, ended_at REAL, idle_timeout_s REAL, lifetime_s REAL, labels TEXT NOT NULL, isolated INTEGER NOT NULL
+  created_at REAL NOT NULL, last_activity_at REAL NOT NULL, ended_at REAL, idle_timeout_s REAL, lifetime_s REAL, labels TEXT NOT NULL, isolated INTEGER NOT NULL,
+  limits TEXT NOT NULL DEFAULT '{}'
 );
 CREATE INDEX IF NOT EXISTS sessions_by_owner ON sessions (token_id, created_at);
 CREATE INDEX IF NOT EXISTS sessions_by_state ON sessions (state);
@@ -63,6 +64,7 @@ class Row:
     idle_timeout_s: float | None = None
     lifetime_s: float | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
 
 
 _COLUMNS = (
@@ -80,6 +82,7 @@ _COLUMNS = (
     "lifetime_s",
     "labels",
     "isolated",
+    "limits",
 )
 
 
@@ -112,6 +115,8 @@ class Registry:
         self._execute("PRAGMA synchronous=NORMAL")
         for statement in _SCHEMA.split(";"):
             self._execute(statement)
+        if "limits" not in {column[1] for column in self._execute("PRAGMA table_info(sessions)")}:
+            self._execute("ALTER TABLE sessions ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'")
         ((found,), *_) = self._execute("PRAGMA quick_check(1)").fetchall()
         if found != "ok":
             raise RegistryCorrupt(f"{self._path} is damaged: {found}")
@@ -176,7 +181,7 @@ class Registry:
     # -- sessions --
 
     def save(self, row: Row) -> None:
-        values = {**row.__dict__, "labels": json.dumps(row.labels), "isolated": int(row.isolated)}
+        values = {**row.__dict__, "labels": json.dumps(row.labels), "limits": json.dumps(row.limits), "isolated": int(row.isolated)}
         marks = ", ".join("?" * len(_COLUMNS))
         self._execute(f"INSERT OR REPLACE INTO sessions ({', '.join(_COLUMNS)}) VALUES ({marks})", [values[name] for name in _COLUMNS])  # noqa: S608 - fixed names
         if row.state != "starting":
@@ -261,7 +266,8 @@ class Registry:
 
 
 def _row(values: dict[str, Any]) -> Row:
-    return Row(**{**values, "labels": json.loads(values["labels"]), "isolated": bool(values["isolated"])})
+    read = {name: json.loads(values[name]) for name in ("labels", "limits")}
+    return Row(**{**values, **read, "isolated": bool(values["isolated"])})
 
 
 def open_registry(path: Path) -> Registry:

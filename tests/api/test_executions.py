@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.python]
 
 FIELDS = {
     "id", "request_id", "session_id", "context_id", "language", "state", "queue_position", "success", "status", "execution_count", "execution_time", "logs", "results", "error", "text",
-    "truncated", "timeout", "death", "fresh_kernel", "artifacts", "created_at", "started_at", "ended_at", "last_seq",
+    "truncated", "timeout", "death", "limit", "fresh_kernel", "artifacts", "created_at", "started_at", "ended_at", "last_seq",
 }  # fmt: skip
 
 

@@ -229,7 +229,7 @@ async def create(door: Door, name: str | None, asked_env: dict[str, str], kernel
 
 async def _target(services: Services, session: Session, language: languages.Language, cwd: str | None) -> dict[str, Any]:
     """The context for a new kernel: the language's default one, already warm, or one that works in another directory."""
-    spec = services.keeper.node.spec(language)
+    spec = services.keeper.spec(session, language)
     if cwd is None:
         return {"context": None, "spec": spec}
     await session.link.request("files", do="mkdir", path=cwd, parents=True, exist_ok=True)

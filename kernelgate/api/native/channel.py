@@ -112,7 +112,7 @@ class ChannelHandler(SessionSocket):
         if "execution_id" in request:
             request["id"] = request.pop("execution_id")
         body = _convert(request, model.Execute)
-        fields = operation.execution(self.services, body, self.request_id)
+        fields = operation.execution(self.services, self.session, body, self.request_id)
         try:
             accepted = await operation.result(self.services, self.session, "execute", mode="accept", after=0, **fields)
             await self._reply_bytes(key, accepted)
@@ -174,7 +174,7 @@ class ChannelHandler(SessionSocket):
 
     async def op_restart(self, key: str, request: dict[str, Any]) -> None:
         answer = await operation.ask(
-            self.services, self.session, "context_restart", **operation.target(self.services, None, _text(request, "context"))
+            self.services, self.session, "context_restart", **operation.target(self.services, self.session, None, _text(request, "context"))
         )
         await self._reply(key, msgspec.to_builtins(operation.checked(answer, model.Context)))
 

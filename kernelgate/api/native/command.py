@@ -23,22 +23,14 @@ from kernelgate.sessions.session import Session
 TIMEOUT_S = 60.0
 
 
-def fields_of(services: Services, body: model.CreateCommand, request_id: str) -> dict[str, Any]:
+def fields_of(services: Services, session: Session, body: model.CreateCommand, request_id: str) -> dict[str, Any]:
     """The fields of a host's `command`, but for `mode` and `after`. Raises InvalidRequest."""
     limits = services.settings.executions
-    if body.timeout_s is UNSET:
-        timeout_s = None if body.background else TIMEOUT_S if limits.max_timeout_s is None else min(TIMEOUT_S, limits.max_timeout_s)
+    # What runs in the background runs for as long as it was told, or for ever: a server is no execution.
+    if body.background:
+        timeout_s = None if body.timeout_s is UNSET else body.timeout_s
     else:
-        timeout_s = body.timeout_s
-    if limits.max_timeout_s is not None and not body.background and (timeout_s is None or timeout_s > limits.max_timeout_s):
-        raise InvalidRequest(
-            f"timeout_s: this server allows {limits.max_timeout_s:g} s at the most (executions.max_timeout_s)", code="timeout_too_long"
-        )
-    if body.max_output_bytes is not None and body.max_output_bytes > limits.ceiling_output_bytes:
-        raise InvalidRequest(
-            f"max_output_bytes: this server allows {limits.ceiling_output_bytes} at the most (executions.ceiling_output_bytes)",
-            code="limit_too_high",
-        )
+        timeout_s = operation.time_limit(session, body.timeout_s, TIMEOUT_S)
     for part in [body.command, body.cwd or ""] if isinstance(body.command, str) else [*body.command, body.cwd or ""]:
         _checked_text(part)
     if not isinstance(body.command, str) and not body.command[0]:
@@ -49,7 +41,8 @@ def fields_of(services: Services, body: model.CreateCommand, request_id: str) ->
         "stdin": base64.b64encode(input_bytes(body.stdin, body.stdin_base64)).decode() if given else None,
         "stdin_open": body.background and not given if body.stdin_open is None else body.stdin_open,
         "background": body.background, "merge": body.merge, "encoding": body.encoding, "artifacts": model.wanted_artifacts(body.artifacts),
-        "output_bytes": limits.max_output_bytes if body.max_output_bytes is None else body.max_output_bytes, "request_id": request_id,
+        "output_bytes": operation.output_limit(session, "max_output_bytes", body.max_output_bytes, limits.max_output_bytes),
+        "cpu_time_s": None if body.background else session.row.limits["cpu_time_s"], "request_id": request_id,
     }  # fmt: skip
 
 
@@ -107,7 +100,7 @@ class CommandsHandler(StreamingHandler):
         """Runs a command. JSON when it has ended (in the background: 201 when it runs; `?wait=false`: 202 at once), or a stream by `Accept`."""
         body = self.body(model.CreateCommand)
         session = self.session(session_id)
-        fields = fields_of(self.services, body, self.request_id)
+        fields = fields_of(self.services, session, body, self.request_id)
         self.set_header("Location", f"/v1/sessions/{session_id}/commands/{fields['command_id']}")
         await answer(self, session, "command", fields, background=body.background, on_disconnect=body.on_disconnect)
 

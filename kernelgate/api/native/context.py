@@ -23,10 +23,11 @@ class ContextsHandler(BaseHandler):
     async def post(self, session_id: str) -> None:
         """Makes a context and starts its kernel; what is sent to it meanwhile waits."""
         body = self.body(model.CreateContext)
-        spec = self.services.keeper.node.spec(operation.language(self.services, body.language))
+        language = operation.language(self.services, body.language)
         if body.cwd is not None and "\0" in body.cwd:
             raise InvalidRequest("cwd: must not have NUL characters")
         with self.session(session_id) as session:
+            spec = self.services.keeper.spec(session, language)
             answer = await operation.ask(
                 self.services, session, "context_create", spec=spec, name=body.name, cwd=body.cwd, env=model.checked_env(body.env)
             )
@@ -58,7 +59,9 @@ class RestartHandler(BaseHandler):
         """A fresh kernel, answered when it is ready. 502 where it cannot start."""
         self.body(model.Empty)
         with self.session(session_id) as session:
-            answer = await operation.ask(self.services, session, "context_restart", **operation.target(self.services, None, context))
+            answer = await operation.ask(
+                self.services, session, "context_restart", **operation.target(self.services, session, None, context)
+            )
         self.send(msgspec.to_builtins(operation.checked(answer, model.Context)))
 
 
@@ -79,7 +82,7 @@ async def question(handler_services: Any, session: Any, kind: str, context: str,
     if content.get("cursor_pos", 0) > len(body.code):
         raise InvalidRequest(f"cursor_pos: the code has {len(body.code)} characters")
     reply = await operation.ask(
-        handler_services, session, "ask", msg_type=msg_type, content=content, **operation.target(handler_services, None, context)
+        handler_services, session, "ask", msg_type=msg_type, content=content, **operation.target(handler_services, session, None, context)
     )
     if reply.get("status") == "error":
         raise KernelUnresponsive(f"the kernel could not answer: {reply.get('ename')}: {reply.get('evalue')}")

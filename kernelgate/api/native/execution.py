@@ -160,7 +160,7 @@ class ExecutionsHandler(StreamingHandler):
         """Runs code. JSON when it has ended, at once with `?wait=false` (202), or a stream by `Accept`."""
         body = self.body(model.Execute)
         session = self.session(session_id)
-        fields = operation.execution(self.services, body, self.request_id)
+        fields = operation.execution(self.services, session, body, self.request_id)
         execution_id = fields["execution_id"]
         self.set_header("Location", f"/v1/sessions/{session_id}/executions/{execution_id}")
         kind = self.wanted_stream()

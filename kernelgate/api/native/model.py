@@ -30,12 +30,37 @@ class Model(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A request body: unknown fields are refused, so that a misspelt one is noticed."""
 
 
+MiB = 1024 * 1024
+#: A pebibyte: what the system can still count.
+_MOST_BYTES = 1 << 50
+
+
+class AskedLimits(Model):
+    """What a session is to be limited to, in place of the server's defaults; null: no limit. The least are what a kernel needs to start."""
+
+    memory_bytes: Annotated[int, Meta(ge=128 * MiB, le=_MOST_BYTES)] | UnsetType | None = UNSET
+    cpu: Annotated[float, Meta(ge=0.01, le=100_000)] | UnsetType | None = UNSET
+    processes: Annotated[int, Meta(ge=32, le=4_194_304)] | UnsetType | None = UNSET
+    open_files: Annotated[int, Meta(ge=512, le=1 << 20)] | UnsetType = UNSET
+    file_bytes: Annotated[int, Meta(ge=MiB, le=_MOST_BYTES)] | UnsetType | None = UNSET
+    workspace_bytes: Annotated[int, Meta(ge=16 * MiB, le=_MOST_BYTES)] | UnsetType | None = UNSET
+    workspace_inodes: Annotated[int, Meta(ge=64, le=1 << 31)] | UnsetType = UNSET
+    wall_time_s: Seconds | UnsetType | None = UNSET
+    cpu_time_s: Seconds | UnsetType | None = UNSET
+    output_bytes: Bytes | UnsetType = UNSET
+
+    def asked_for(self) -> dict[str, Any]:
+        """Those that were given."""
+        return {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not UNSET}
+
+
 class CreateSession(Model):
     labels: Labels = {}
     env: dict[str, str] = {}
     idle_timeout_s: Seconds | UnsetType | None = UNSET
     lifetime_s: Seconds | UnsetType | None = UNSET
     languages: list[str] = []
+    limits: AskedLimits | UnsetType = UNSET
 
 
 class UpdateSession(Model):
@@ -315,6 +340,8 @@ class Death(msgspec.Struct, kw_only=True):
     message: str
 
 
+#: The limits that can be met.
+Limit = Literal["memory", "processes", "cpu_time", "wall_time", "output", "file_size", "open_files", "workspace", "tmp", "shm"]
 Status = Literal["ok", "error", "timeout", "interrupted", "cancelled", "kernel_died", "lost"]
 
 
@@ -336,6 +363,7 @@ class Summary(msgspec.Struct, kw_only=True):
     truncated: Truncated | None
     timeout: Timeout | None
     death: Death | None
+    limit: Limit | None
     fresh_kernel: str | None
     created_at: str | None
     started_at: str | None
@@ -445,6 +473,7 @@ class CommandSummary(msgspec.Struct, kw_only=True):
     duration_s: float | None
     usage: Usage | None
     truncated: CutOutput | None
+    limit: Limit | None
     created_at: str | None
     started_at: str | None
     ended_at: str | None
@@ -480,6 +509,21 @@ class Contexts(msgspec.Struct, kw_only=True):
     contexts: list[Context]
 
 
+class Limits(msgspec.Struct, kw_only=True):
+    """What a session is limited to; null: no limit."""
+
+    memory_bytes: int | None
+    cpu: float | None
+    processes: int | None
+    open_files: int | None
+    file_bytes: int | None
+    workspace_bytes: int | None
+    workspace_inodes: int | None
+    wall_time_s: float | None
+    cpu_time_s: float | None
+    output_bytes: int
+
+
 class Session(msgspec.Struct, kw_only=True):
     id: str
     state: Literal["running", "closed", "lost"]
@@ -491,6 +535,7 @@ class Session(msgspec.Struct, kw_only=True):
     lifetime_s: float | None
     expires_at: str | None
     labels: dict[str, str]
+    limits: Limits | None
     env_names: list[str]
     cwd: str
     executing: int

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from kernelgate import ids, languages
 from kernelgate.api.base import Services, retrying_host
@@ -35,49 +35,65 @@ def language(services: Services, name: str) -> languages.Language:
     return languages.resolve(name, services.keeper.node.python["prefix"])
 
 
-def target(services: Services, name: str | None, context: str | None) -> dict[str, Any]:
+def target(services: Services, session: Session, name: str | None, context: str | None) -> dict[str, Any]:
     """Which context a request means: one by its id, or the default one of a language."""
     if name is not None and context is not None:
         raise InvalidRequest("give a language or a context, not both: a context has its language", code="language_and_context")
     if context is None:
-        return {"context": None, "spec": services.keeper.node.spec(language(services, DEFAULT_LANGUAGE if name is None else name))}
+        return {"context": None, "spec": services.keeper.spec(session, language(services, DEFAULT_LANGUAGE if name is None else name))}
     if not context:
         raise InvalidRequest("context: must not be empty")
     # A default context is named like its language, and made on first use.
     try:
-        spec = services.keeper.node.spec(language(services, context))
+        spec = services.keeper.spec(session, language(services, context))
     except InvalidRequest:
         return {"context": context}
     return {"context": spec["language"] if spec["language"] == context else context, "spec": spec}
 
 
-def execution(services: Services, body: model.Execute, request_id: str) -> dict[str, Any]:
+def time_limit(session: Session, asked: float | UnsetType | None, default: float | None) -> float | None:
+    """How long an execution or command of the session may run. Raises InvalidRequest: longer than the session allows."""
+    most: float | None = session.row.limits["wall_time_s"]
+    if asked is UNSET:
+        return default if most is None or default is None else min(default, most)
+    if most is not None and (asked is None or asked > most):
+        raise InvalidRequest(
+            f"timeout_s: this session allows {most:g} s at the most (its limits.wall_time_s, or executions.max_timeout_s)",
+            code="timeout_too_long",
+            field="timeout_s",
+            ceiling=most,
+        )
+    return asked
+
+
+def output_limit(session: Session, name: str, asked: int | None, default: int) -> int:
+    """How much an execution or command of the session may put out. Raises InvalidRequest: more than the session allows."""
+    most = session.row.limits["output_bytes"]
+    if asked is None:
+        return int(min(default, most))
+    if asked > most:
+        raise InvalidRequest(
+            f"{name}: this session allows {most} at the most (its limits.output_bytes, or executions.ceiling_output_bytes)",
+            code="limit_too_high",
+            field=name,
+            ceiling=most,
+        )
+    return asked
+
+
+def execution(services: Services, session: Session, body: model.Execute, request_id: str) -> dict[str, Any]:
     """The fields of a host's `execute`, but for `mode` and `after`."""
-    chosen = target(services, body.language, body.context)
+    chosen = target(services, session, body.language, body.context)
     if "spec" in chosen:
         services.keeper.note_use(chosen["spec"]["language"])
     limits = services.settings.executions
-    if body.timeout_s is UNSET:
-        timeout_s: float | None = limits.timeout_s if limits.max_timeout_s is None else min(limits.timeout_s, limits.max_timeout_s)
-    else:
-        timeout_s = body.timeout_s
-        if limits.max_timeout_s is not None and (timeout_s is None or timeout_s > limits.max_timeout_s):
-            raise InvalidRequest(
-                f"timeout_s: this server allows {limits.max_timeout_s:g} s at the most (executions.max_timeout_s)", code="timeout_too_long"
-            )
-    wanted = {"output_bytes": body.max_output_bytes, "result_bytes": body.max_result_bytes}
-    for name, value in wanted.items():
-        if value is not None and value > limits.ceiling_output_bytes:
-            raise InvalidRequest(
-                f"max_{name}: this server allows {limits.ceiling_output_bytes} at the most (executions.ceiling_output_bytes)",
-                code="limit_too_high",
-            )
     return {
         **chosen,
-        "execution_id": body.id or ids.new_execution_id(), "code": body.code, "timeout_s": timeout_s, "env": model.checked_env(body.env), "allow_stdin": body.allow_stdin, "ansi": body.ansi,
+        "execution_id": body.id or ids.new_execution_id(), "code": body.code, "timeout_s": time_limit(session, body.timeout_s, limits.timeout_s), "env": model.checked_env(body.env), "allow_stdin": body.allow_stdin, "ansi": body.ansi,
         "limits": {
-            "output_bytes": limits.max_output_bytes if wanted["output_bytes"] is None else wanted["output_bytes"],
-            "result_bytes": limits.max_result_bytes if wanted["result_bytes"] is None else wanted["result_bytes"],
+            "output_bytes": output_limit(session, "max_output_bytes", body.max_output_bytes, limits.max_output_bytes),
+            "result_bytes": output_limit(session, "max_result_bytes", body.max_result_bytes, limits.max_result_bytes),
+            "cpu_time_s": session.row.limits["cpu_time_s"],
         },
         "artifacts": model.wanted_artifacts(body.artifacts), "request_id": request_id,
     }  # fmt: skip

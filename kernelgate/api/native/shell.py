@@ -78,6 +78,6 @@ class ShellRunHandler(StreamingHandler):
         body = self.body(model.RunInShell)
         session = self.session(session_id)
         wanted = {name: getattr(body, name) for name in body.__struct_fields__}
-        fields = {**command.fields_of(self.services, model.CreateCommand(**wanted), self.request_id), "shell_id": shell_id}
+        fields = {**command.fields_of(self.services, session, model.CreateCommand(**wanted), self.request_id), "shell_id": shell_id}
         self.set_header("Location", f"/v1/sessions/{session_id}/commands/{fields['command_id']}")
         await command.answer(self, session, "shell_run", fields, background=False, on_disconnect=body.on_disconnect)

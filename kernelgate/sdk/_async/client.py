@@ -142,6 +142,7 @@ class AsyncSessions:
         idle_timeout_s: float | Unset | None = UNSET,
         lifetime_s: float | Unset | None = UNSET,
         languages: Iterable[str] | None = None,
+        limits: Mapping[str, float | None] | None = None,
     ) -> AsyncSession:
         """A new session.
 
@@ -152,9 +153,12 @@ class AsyncSessions:
                 server decides.
             lifetime_s: it ends at this age; None for never; by default the server decides.
             languages: to have ready before they are used.
+            limits: what it may use in place of the server's defaults, up to its ceilings: `memory_bytes`, `cpu` (cores), `processes`, `open_files`,
+                `file_bytes`, `workspace_bytes`, `workspace_inodes`, and of one execution `wall_time_s`, `cpu_time_s`, `output_bytes`.
 
         Raises:
             CapacityExceeded: there are too many.
+            InvalidRequest: a limit is above its ceiling; `details` has `field` and `ceiling`.
         """
         given = {
             "labels": UNSET if labels is None else dict(labels),
@@ -162,6 +166,7 @@ class AsyncSessions:
             "idle_timeout_s": idle_timeout_s,
             "lifetime_s": lifetime_s,
             "languages": UNSET if languages is None else list(languages),
+            "limits": UNSET if limits is None else dict(limits),
         }
         body = {name: value for name, value in given.items() if not isinstance(value, Unset)}
         raw = await self._transport.request("POST", "/v1/sessions", body=body, is_safe=False)

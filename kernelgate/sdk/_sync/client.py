@@ -143,6 +143,7 @@ class Sessions:
         idle_timeout_s: float | Unset | None = UNSET,
         lifetime_s: float | Unset | None = UNSET,
         languages: Iterable[str] | None = None,
+        limits: Mapping[str, float | None] | None = None,
     ) -> Session:
         """A new session.
 
@@ -153,9 +154,12 @@ class Sessions:
                 server decides.
             lifetime_s: it ends at this age; None for never; by default the server decides.
             languages: to have ready before they are used.
+            limits: what it may use in place of the server's defaults, up to its ceilings: `memory_bytes`, `cpu` (cores), `processes`, `open_files`,
+                `file_bytes`, `workspace_bytes`, `workspace_inodes`, and of one execution `wall_time_s`, `cpu_time_s`, `output_bytes`.
 
         Raises:
             CapacityExceeded: there are too many.
+            InvalidRequest: a limit is above its ceiling; `details` has `field` and `ceiling`.
         """
         given = {
             "labels": UNSET if labels is None else dict(labels),
@@ -163,6 +167,7 @@ class Sessions:
             "idle_timeout_s": idle_timeout_s,
             "lifetime_s": lifetime_s,
             "languages": UNSET if languages is None else list(languages),
+            "limits": UNSET if limits is None else dict(limits),
         }
         body = {name: value for name, value in given.items() if not isinstance(value, Unset)}
         raw = self._transport.request("POST", "/v1/sessions", body=body, is_safe=False)

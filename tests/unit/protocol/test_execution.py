@@ -56,6 +56,7 @@ def test_the_usual_course():
         "truncated": None,
         "timeout": None,
         "death": None,
+        "limit": None,
     }
 
 
