@@ -440,6 +440,12 @@ class Frontends:
     def op_frontend_kernel(self, request: Request) -> None:
         request.reply(self._describe(self.host.find_context(request)))
 
+    def op_frontend_ready(self, request: Request) -> None:
+        """Answers when the kernel is ready for messages, or will not be."""
+        context = self.host.find_context(request)
+        context.used = True
+        context.start(lambda _: request.reply({}))
+
     def op_frontend_start(self, request: Request) -> None:
         """The context for a new kernel, started and not taken for unused."""
         context = self.host.find_context(request)

@@ -68,7 +68,8 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
             if self.services.draining:
                 raise Draining("this server is stopping; try again in a moment")
             self._kernel = handler.find(self, self.path_kwargs["kernel_id"])
-            await handler.describe(self, self._kernel)
+            # A client that is let in takes it for granted that the kernel answers within a second; some end where it does not.
+            await handler.ask(self.services, self._kernel.session, "frontend_ready", context=self._kernel.context)
             self._name = self.get_query_argument("session_id", "")[:_MAX_NAME] or f"nameless-{secrets.token_hex(8)}"
             await self._take_over()
         except KernelgateError as exc:
