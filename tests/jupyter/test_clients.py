@@ -225,3 +225,17 @@ def test_an_interrupt_never_ends_a_kernel(server, api):
         one.finish(asked)
         assert [m["content"]["status"] for m in one.run("kept") if m["channel"] == "shell"] == ["ok"]
     api.call("DELETE", f"/api/kernels/{made}", 204)
+
+
+def test_jupyter_kernelgate_says_how_and_runs_a_client_so(server, environment, tmp_path):
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("jupyter")), "kernelgate", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    here = ("--url", server.url, "--token", server.token)
+    assert f"jupyter lab --gateway-url={server.url} --GatewayClient.auth_token={server.token}" in call(*here).stdout
+    program = "import os; print(os.environ['JUPYTER_GATEWAY_URL'], os.environ['JUPYTER_GATEWAY_AUTH_TOKEN'])"
+    ran = call(*here, "--kernel", "r", sys.executable, "-c", program)
+    assert ran.stdout.split() == [f"{server.url}/t/{server.token}/k/r", server.token]
+    assert call("--url", server.url, "--token", "x", "no-such-command").returncode == 127
+    assert call().returncode == 3
