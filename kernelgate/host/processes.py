@@ -104,7 +104,8 @@ class Processes:
             for context in self._host.contexts.values()
             if context.kernel is not None and context.kernel.pid
         }
-        return Look(self._host, {"kernels": kernels, **request}, on_line, ended)
+        commands = [command.pid for command in self._host.commands.live.values() if command.pid is not None and not command.ended]
+        return Look(self._host, {"kernels": kernels, "commands": commands, **request}, on_line, ended)
 
     def _ask(
         self, request: Request, ask: dict[str, Any], answer: Callable[[dict[str, Any]], None], *, timeout_s: float = _LOOK_TIMEOUT_S

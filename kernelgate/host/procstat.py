@@ -23,10 +23,37 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 #: Of a command line, so much is told.
 _MAX_COMMAND = 4096
+#: A process is started within milliseconds; on a machine that is busy, later.
+_START_S = 5.0
 
 
-def processes(kernels: dict[str, str]) -> dict[int, dict[str, Any]]:
-    """Descendants of this process' parent, which is init, by pid; without this process and others of the host's own. `kernels` names the kernels, by pid."""
+def processes(kernels: dict[str, str], commands: list[int]) -> dict[int, dict[str, Any]]:
+    """Descendants of this process' parent, which is init, by pid; without this process and others of the host's own.
+
+    `kernels` names the kernels, by pid. `commands` are processes of commands: one that is just being started is waited for, as it is not the session's yet.
+    """
+    give_up_at = time.monotonic() + _START_S
+    while True:
+        found, shown = _look(kernels)
+        forked = found[os.getpid()]["command"]
+        starting = [pid for pid in commands if pid not in found or found[pid]["command"] == forked]
+        if not any(_is_there(pid) for pid in starting) or time.monotonic() > give_up_at:
+            return shown
+        time.sleep(0.002)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is root's still
+    return True
+
+
+def _look(kernels: dict[str, str]) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
+    """All processes that this one sees, and those of the session."""
     found = {}
     with open("/proc/uptime") as file:
         uptime_s = float(file.read().split()[0])
@@ -48,10 +75,9 @@ def processes(kernels: dict[str, str]) -> dict[int, dict[str, Any]]:
             # It was forked from init, or from a kernel that was: its command line is not its own.
             if label is None and process["ppid"] == root:
                 continue
-            process["command"] = f"[{process['name']}]"
-        process["kernel"] = label
-        shown[pid] = process
-    return shown
+            process = {**process, "command": f"[{process['name']}]"}
+        shown[pid] = {**process, "kernel": label}
+    return found, shown
 
 
 def _process(pid: int, uptime_s: float) -> dict[str, Any]:
@@ -70,8 +96,8 @@ def _process(pid: int, uptime_s: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def listed(pattern: str | None, kernels: dict[str, str]) -> dict[str, Any]:
-    found = processes(kernels)
+def listed(pattern: str | None, kernels: dict[str, str], commands: list[int]) -> dict[str, Any]:
+    found = processes(kernels, commands)
     if pattern is not None:
         wanted = re.compile(pattern)
         found = {pid: process for pid, process in found.items() if wanted.search(process["command"])}
@@ -104,10 +130,10 @@ def kill(pids: list[int], number: int, grace_s: float | None) -> dict[str, Any]:
     return {"signalled": sorted(hit), "forced": sorted(forced)}
 
 
-def monitor(pid: int, interval_s: float, kernels: dict[str, str]) -> None:
+def monitor(pid: int, interval_s: float, kernels: dict[str, str], commands: list[int]) -> None:
     """Says how a process does, until nobody listens or it has ended."""
     before: tuple[float, float] | None = None
-    while (process := processes(kernels).get(pid)) is not None and process["state"] != "Z":
+    while (process := processes(kernels, commands).get(pid)) is not None and process["state"] != "Z":
         now = time.monotonic()
         if before is not None:
             process["cpu_percent"] = round(100 * (process["cpu_s"] - before[1]) / (now - before[0]), 1)
@@ -127,20 +153,25 @@ def run(request_text: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     request: dict[str, Any] = json.loads(request_text)
     kernels: dict[str, str] = request["kernels"]
+    commands: list[int] = request["commands"]
     try:
         match request["do"]:
             case "list":
-                _say(listed(request["pattern"], kernels))
+                _say(listed(request["pattern"], kernels, commands))
             case "kill":
-                shown = processes(kernels)
+                shown = processes(kernels, commands)
                 if request["pid"] is not None:
                     pids = [request["pid"]] if request["pid"] in shown else []
                 else:
                     # A pattern means programs that were started: a kernel is ended by its own calls.
-                    pids = [process["pid"] for process in listed(request["pattern"], kernels)["processes"] if process["kernel"] is None]
+                    pids = [
+                        process["pid"]
+                        for process in listed(request["pattern"], kernels, commands)["processes"]
+                        if process["kernel"] is None
+                    ]
                 _say(kill(pids, request["signal"], request["grace_s"]))
             case "monitor":
-                monitor(request["pid"], request["interval_s"], kernels)
+                monitor(request["pid"], request["interval_s"], kernels, commands)
             case other:
                 raise ValueError(other)
     except re.error as exc:

@@ -1,4 +1,4 @@
-"""`session.file_system`: the file examples of seed 002, and what a program does with files."""
+"""`session.file_system`: what a program does with files."""
 
 import asyncio
 import os
@@ -9,64 +9,6 @@ import pytest
 from kernelgate.sdk import AsyncClient, errors
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.python]
-
-
-def test_write_a_script_and_read_its_output(live, capsys):
-    session = live
-    script_content = """
-import json
-import sys
-
-data = {
-    'message': 'Hello from uploaded script',
-    'args': sys.argv[1:] if len(sys.argv) > 1 else []
-}
-
-with open('/tmp/output.json', 'w') as f:
-    json.dump(data, f, indent=2)
-
-print(json.dumps(data, indent=2))
-"""
-
-    # Write the script
-    write_result = session.file_system.write_file("/tmp/script.py", script_content)
-    assert write_result.success
-
-    # Run the script with arguments
-    session.code.run("import subprocess; subprocess.run(['python3', '/tmp/script.py', 'arg1', 'arg2'], check=True)").raise_for_error()
-
-    # Read the generated output file
-    output_result = session.file_system.read_file("/tmp/output.json")
-    if output_result.success:
-        print("Output file content:", output_result.content)
-    wanted = '{\n  "message": "Hello from uploaded script",\n  "args": [\n    "arg1",\n    "arg2"\n  ]\n}'
-    assert capsys.readouterr().out == f"Output file content: {wanted}\n"
-
-
-def test_multi_file_project(live):
-    session = live
-    # Create the project directory
-    session.file_system.create_directory("/workspace/myproject")
-
-    main_py = """
-from utils import greet
-
-if __name__ == "__main__":
-    print(greet("AgentBay"))
-"""
-
-    utils_py = """
-def greet(name):
-    return f"Hello, {name}!"
-"""
-
-    # Write source files
-    session.file_system.write_file("/workspace/myproject/main.py", main_py)
-    session.file_system.write_file("/workspace/myproject/utils.py", utils_py)
-
-    # Run the project
-    code = "import subprocess; print(subprocess.run('cd /workspace/myproject && python3 main.py', shell=True, capture_output=True, text=True).stdout)"
-    assert session.code.run(code).result == "Hello, AgentBay!\n\n"
 
 
 def test_every_method(live, tmp_path):

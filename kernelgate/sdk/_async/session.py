@@ -14,15 +14,25 @@ from kernelgate.sdk._unset import UNSET, Unset
 from kernelgate.sdk.models import SessionInfo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
-    from kernelgate.sdk._async.command import AsyncCommands, AsyncEnvironment, AsyncInteractive, AsyncProcesses, AsyncShells
+    from kernelgate.sdk._async.command import (
+        AsyncCommands,
+        AsyncEnvironment,
+        AsyncInteractive,
+        AsyncProcess,
+        AsyncProcesses,
+        AsyncShell,
+        AsyncShells,
+    )
     from kernelgate.sdk._async.filesystem import AsyncFileSystem
     from kernelgate.sdk._async.notebook import AsyncNotebooks
     from kernelgate.sdk._async.terminal import AsyncTerminals
     from kernelgate.sdk._async.transport import AsyncTransport
+    from kernelgate.sdk._options import ExecOptions, RunOptions, StartOptions
+    from kernelgate.sdk.commands import CommandResult, ProcessInfo
     from kernelgate.sdk.events import Event
     from kernelgate.sdk.metrics import Metrics
 
@@ -41,6 +51,7 @@ class AsyncSession:
         self._transport = transport
         self._path = f"/v1/sessions/{_wire.quoted(info.id)}"
         self.info: SessionInfo = info
+        self._cwd: str | None = None
         self._runner = AsyncRunner(transport, info.id)
         self.code: AsyncCode = AsyncCode(self._runner)
         self.contexts: AsyncContexts = AsyncContexts(transport, info.id)
@@ -87,7 +98,75 @@ class AsyncSession:
         """Runs programs."""
         from kernelgate.sdk._async.command import AsyncCommands  # noqa: PLC0415  (for few)
 
-        return AsyncCommands(self._transport, self._path)
+        return AsyncCommands(self._transport, self._path, self._cwd)
+
+    async def exec(
+        self,
+        command: str | Sequence[str],
+        args: Sequence[str] | None = None,
+        timeout_s: float | None = 60.0,
+        **options: Unpack[ExecOptions],
+    ) -> CommandResult:
+        """As `command.execute`: runs a command and returns when it has ended."""
+        return await self.command.execute(command, args, timeout_s, **options)
+
+    async def run(
+        self,
+        command: str,
+        args: Sequence[str] = (),
+        timeout_s: float | None = 60.0,
+        **options: Unpack[RunOptions],
+    ) -> CommandResult:
+        """As `command.run`: runs a script file, by the interpreter that its suffix names."""
+        return await self.command.run(command, args, timeout_s, **options)
+
+    async def start_background(
+        self,
+        command: str | Sequence[str],
+        args: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        **options: Unpack[StartOptions],
+    ) -> AsyncProcess:
+        """As `command.start`: starts a command, with its input open, and returns once it runs. `exec_stream` is the same."""
+        return await self.command.start(command, args, timeout_s, **options)
+
+    exec_stream = start_background
+
+    async def cd(self, path: str = "/workspace") -> str:
+        """Where commands of this object run from now on; relative to where they ran. The whole path.
+
+        Raises:
+            FileNotFound: it is no directory that can be entered.
+        """
+        result = await self.command.execute(["bash", "-c", 'cd -- "$1" && pwd', "bash", path])
+        if not result.success:
+            raise errors.FileNotFound(result.error_message.rpartition("cd: ")[2], code="not_a_directory")
+        self._cwd = result.stdout.removesuffix("\n")
+        return self._cwd
+
+    async def get_env(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """As `env.get`: the session's variables."""
+        return await self.env.get(names)
+
+    async def ps(self, filter: str | Callable[[ProcessInfo], bool] | None = None) -> list[ProcessInfo]:  # noqa: A002  (the name other SDKs have)
+        """As `processes.list`: what runs in the session."""
+        return await self.processes.list(filter)
+
+    async def kill(self, pid: int, signal: str | int = "SIGTERM", *, timeout_s: float | None = None) -> bool:
+        """As `processes.kill`: signals a process; whether SIGKILL had to follow."""
+        return await self.processes.kill(pid, signal, timeout_s=timeout_s)
+
+    async def killall(self, pattern: str, signal: str | int = "SIGTERM", *, timeout_s: float | None = None) -> list[int]:
+        """As `processes.kill_all`: signals those whose command line the pattern finds something in."""
+        return await self.processes.kill_all(pattern, signal, timeout_s=timeout_s)
+
+    def monitor(self, pid: int, interval_s: float = 1.0) -> AsyncGenerator[ProcessInfo, None]:
+        """As `processes.monitor`: how a process does, each interval."""
+        return self.processes.monitor(pid, interval_s)
+
+    async def start_session(self, *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> AsyncShell:
+        """As `shell.create`: a shell that keeps its directory, variables and functions."""
+        return await self.shell.create(cwd=self._cwd if cwd is None else cwd, env=env)
 
     @property
     def processes(self) -> AsyncProcesses:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import posixpath
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from kernelgate.sdk import _wire, errors
@@ -164,9 +165,14 @@ def _text(raw: Json) -> str:
 class Commands:
     """Runs programs in a session: `session.command`."""
 
-    def __init__(self, transport: Transport, session_path: str) -> None:
+    def __init__(self, transport: Transport, session_path: str, cwd: str | None = None) -> None:
         self._transport = transport
         self._path = f"{session_path}/commands"
+        self._cwd = cwd
+
+    def _where(self, cwd: str | None) -> str | None:
+        """A directory as the caller gives it, from where `session.cd` has gone to."""
+        return posixpath.join(self._cwd, cwd) if self._cwd is not None and cwd is not None else cwd or self._cwd
 
     def execute(
         self,
@@ -188,6 +194,8 @@ class Commands:
         on_disconnect: Literal["continue", "kill"] = "continue",
         timeout_ms: float | None = None,
         envs: Mapping[str, str] | None = None,
+        input: str | bytes | None = None,  # noqa: A002  (the name other SDKs have)
+        max_output_size: int | None = None,
     ) -> CommandResult:
         """Runs a command and returns when it has ended. `exec` and `execute_command` are the same.
 
@@ -210,6 +218,8 @@ class Commands:
             on_disconnect: `kill` ends it if this client goes away.
             timeout_ms: in place of `timeout_s`.
             envs: the same as `env`.
+            input: the same as `stdin`.
+            max_output_size: the same as `max_output_bytes`.
 
         Raises:
             ExecutionError: with `check`: it failed; CommandTimeout (a TimeoutError) and AbortError are such.
@@ -217,12 +227,12 @@ class Commands:
         body = _body(
             command if args is None else [str(command), *args],
             timeout_s if timeout_ms is None else timeout_ms / 1000,
-            cwd=cwd,
+            cwd=self._where(cwd),
             env={**(env or {}), **(envs or {})},
-            stdin=stdin,
+            stdin=input if stdin is None else stdin,
             encoding=encoding,
             merge=merge,
-            max_output_bytes=max_output_bytes,
+            max_output_bytes=max_output_size if max_output_bytes is None else max_output_bytes,
             artifacts=artifacts,
             command_id=command_id,
             on_disconnect=on_disconnect,
@@ -291,7 +301,7 @@ class Commands:
         body = _body(
             command if args is None else [str(command), *args],
             timeout_s,
-            cwd=cwd,
+            cwd=self._where(cwd),
             env=env,
             stdin=stdin,
             stdin_open=stdin_open,

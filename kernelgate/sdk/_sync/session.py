@@ -15,15 +15,25 @@ from kernelgate.sdk._unset import UNSET, Unset
 from kernelgate.sdk.models import SessionInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
-    from kernelgate.sdk._sync.command import Commands, Environment, Interactive, Processes, Shells
+    from kernelgate.sdk._sync.command import (
+        Commands,
+        Environment,
+        Interactive,
+        Process,
+        Processes,
+        Shell,
+        Shells,
+    )
     from kernelgate.sdk._sync.filesystem import FileSystem
     from kernelgate.sdk._sync.notebook import Notebooks
     from kernelgate.sdk._sync.terminal import Terminals
     from kernelgate.sdk._sync.transport import Transport
+    from kernelgate.sdk._options import ExecOptions, RunOptions, StartOptions
+    from kernelgate.sdk.commands import CommandResult, ProcessInfo
     from kernelgate.sdk.events import Event
     from kernelgate.sdk.metrics import Metrics
 
@@ -42,6 +52,7 @@ class Session:
         self._transport = transport
         self._path = f"/v1/sessions/{_wire.quoted(info.id)}"
         self.info: SessionInfo = info
+        self._cwd: str | None = None
         self._runner = Runner(transport, info.id)
         self.code: Code = Code(self._runner)
         self.contexts: Contexts = Contexts(transport, info.id)
@@ -88,7 +99,75 @@ class Session:
         """Runs programs."""
         from kernelgate.sdk._sync.command import Commands  # noqa: PLC0415  (for few)
 
-        return Commands(self._transport, self._path)
+        return Commands(self._transport, self._path, self._cwd)
+
+    def exec(
+        self,
+        command: str | Sequence[str],
+        args: Sequence[str] | None = None,
+        timeout_s: float | None = 60.0,
+        **options: Unpack[ExecOptions],
+    ) -> CommandResult:
+        """As `command.execute`: runs a command and returns when it has ended."""
+        return self.command.execute(command, args, timeout_s, **options)
+
+    def run(
+        self,
+        command: str,
+        args: Sequence[str] = (),
+        timeout_s: float | None = 60.0,
+        **options: Unpack[RunOptions],
+    ) -> CommandResult:
+        """As `command.run`: runs a script file, by the interpreter that its suffix names."""
+        return self.command.run(command, args, timeout_s, **options)
+
+    def start_background(
+        self,
+        command: str | Sequence[str],
+        args: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        **options: Unpack[StartOptions],
+    ) -> Process:
+        """As `command.start`: starts a command, with its input open, and returns once it runs. `exec_stream` is the same."""
+        return self.command.start(command, args, timeout_s, **options)
+
+    exec_stream = start_background
+
+    def cd(self, path: str = "/workspace") -> str:
+        """Where commands of this object run from now on; relative to where they ran. The whole path.
+
+        Raises:
+            FileNotFound: it is no directory that can be entered.
+        """
+        result = self.command.execute(["bash", "-c", 'cd -- "$1" && pwd', "bash", path])
+        if not result.success:
+            raise errors.FileNotFound(result.error_message.rpartition("cd: ")[2], code="not_a_directory")
+        self._cwd = result.stdout.removesuffix("\n")
+        return self._cwd
+
+    def get_env(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """As `env.get`: the session's variables."""
+        return self.env.get(names)
+
+    def ps(self, filter: str | Callable[[ProcessInfo], bool] | None = None) -> list[ProcessInfo]:  # noqa: A002  (the name other SDKs have)
+        """As `processes.list`: what runs in the session."""
+        return self.processes.list(filter)
+
+    def kill(self, pid: int, signal: str | int = "SIGTERM", *, timeout_s: float | None = None) -> bool:
+        """As `processes.kill`: signals a process; whether SIGKILL had to follow."""
+        return self.processes.kill(pid, signal, timeout_s=timeout_s)
+
+    def killall(self, pattern: str, signal: str | int = "SIGTERM", *, timeout_s: float | None = None) -> list[int]:
+        """As `processes.kill_all`: signals those whose command line the pattern finds something in."""
+        return self.processes.kill_all(pattern, signal, timeout_s=timeout_s)
+
+    def monitor(self, pid: int, interval_s: float = 1.0) -> Generator[ProcessInfo, None, None]:
+        """As `processes.monitor`: how a process does, each interval."""
+        return self.processes.monitor(pid, interval_s)
+
+    def start_session(self, *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> Shell:
+        """As `shell.create`: a shell that keeps its directory, variables and functions."""
+        return self.shell.create(cwd=self._cwd if cwd is None else cwd, env=env)
 
     @property
     def processes(self) -> Processes:

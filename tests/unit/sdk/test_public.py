@@ -39,7 +39,7 @@ METHODS = {
     "Process": "close_stdin get_info id info is_alive kill output pid refresh signal wait write",
     "Processes": "kill kill_all killall list monitor ps",
     "Screen": "close output resize signal write",
-    "Session": "command delete env events file_system files filesystem fs id interrupt keep_alive labels metrics notebooks processes pty refresh session_id shell start_interactive_session update",
+    "Session": "cd command delete env events exec exec_stream file_system files filesystem fs get_env id interrupt keep_alive kill killall labels metrics monitor notebooks processes ps pty refresh run session_id shell start_background start_interactive_session start_session update",
     "Sessions": "create delete get iterate list page",
     "Shell": "close exec run",
     "Shells": "create list",
