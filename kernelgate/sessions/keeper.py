@@ -140,7 +140,12 @@ class Keeper:
             await self._unmake(row)
             return
         self.counts["lost"] += 1
-        await self._surely(lambda: self._take_away(row, remove=False, then=lambda: self.registry.lose(row.id, reason, time.time())))
+
+        async def lose() -> None:
+            self.registry.lose(row.id, reason, time.time())  # first: whoever asks is told so from now on
+            await self.node.end(row.id, row.pid, row.start_ticks, remove=False)
+
+        await self._surely(lose)
 
     async def _take_away(self, row: Row, *, remove: bool, then: Callable[[], None]) -> None:
         """Ends a session's sandbox and takes note of that. Safe to do again. Raises SandboxUnavailable, NoSpace, StorageUnavailable."""
@@ -358,7 +363,8 @@ class Keeper:
             *(name for name in ("memory_bytes", "processes") if name.partition("_")[0] in self.node.lacking),
         }
         session.row = replace(session.row, limits=limits.to_json())
-        known = [languages.resolve(name, self.node.python["prefix"]) for name in sorted(session.warm)]
+        # What a kernel is told of its memory goes by the limit.
+        known = [languages.resolve(name, self.node.python["prefix"]) for name in sorted(session.warm)] if "memory_bytes" in changed else []
         header, _ = await session.link.request(
             "configure",
             env=env,
@@ -382,7 +388,8 @@ class Keeper:
         if session is not None and session.row.token_id == token_id:
             return session
         row = self.row(token_id, session_id)
-        raise SessionClosed(f"session {session_id} has ended: {row.reason or row.state}; create a new one")
+        why = row.reason or ("it is being deleted" if row.state == "running" else row.state)
+        raise SessionClosed(f"session {session_id} has ended: {why}; create a new one")
 
     def row(self, token_id: str, session_id: str) -> Row:
         """A session of this token, ended ones included. Raises SessionNotFound."""
