@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import posixpath
+import sys
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from kernelgate.cli._parser import UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Iterator
 
     from kernelgate.sdk import Client
 
@@ -42,7 +45,8 @@ def _copy(client: Client, options: argparse.Namespace) -> None:
         local = Path(options.destination)
         target = local / posixpath.basename(source[1].rstrip("/")) if local.is_dir() else local
         try:
-            client.sessions.get(source[0]).file_system.download_file(source[1], target)
+            with _progress(f"{source[1]} -> {target}") as on_progress:
+                client.sessions.get(source[0]).file_system.download_file(source[1], target, on_progress=on_progress)
         except OSError as error:
             raise UsageError(str(error)) from error
     if destination is not None:
@@ -53,7 +57,23 @@ def _copy(client: Client, options: argparse.Namespace) -> None:
         session_id, path = destination
         if path.endswith("/") or path == ".":
             path = posixpath.join(path, local.name)
-        client.sessions.get(session_id).file_system.upload_file(local, path)
+        with _progress(f"{local} -> {path}") as on_progress:
+            client.sessions.get(session_id).file_system.upload_file(local, path, on_progress=on_progress)
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on standard error while a file is on its way, if that is a terminal; gone when it has arrived."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console  # noqa: PLC0415  (only for who looks)
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(_safe(title), total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _list(client: Client, options: argparse.Namespace) -> None:
@@ -66,6 +86,9 @@ def _list(client: Client, options: argparse.Namespace) -> None:
     for one in found:
         link = f" -> {one.target}" if one.target is not None else "/" if one.is_directory else ""
         shown = one.name if options.depth == 1 else one.path
-        # A name may have line feeds and control characters, which are the session's and not for this terminal.
-        safe = "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown + link)
-        print(f"{one.mode}  {one.size:>{width}}  {one.modified_at[:19].replace('T', ' ')}  {safe}")
+        print(f"{one.mode}  {one.size:>{width}}  {one.modified_at[:19].replace('T', ' ')}  {_safe(shown + link)}")
+
+
+def _safe(text: str) -> str:
+    """A name may have line feeds and control characters, which are the session's and not for this terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

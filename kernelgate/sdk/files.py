@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO, Self
 
     from kernelgate.sdk.models import Json
@@ -114,9 +117,11 @@ class FileEvent:
         return cls(**_known(cls, raw))
 
 
-def open_local(path: str | Path) -> BinaryIO:
-    """A file of this machine, for reading."""
-    return Path(path).open("rb")
+@contextmanager
+def open_local(path: str | Path) -> Iterator[tuple[BinaryIO, int]]:
+    """A file of this machine, for reading, and its size in bytes."""
+    with Path(path).open("rb") as file:
+        yield file, os.fstat(file.fileno()).st_size
 
 
 class Partial:

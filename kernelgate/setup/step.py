@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -19,6 +20,9 @@ __all__ = ["StepFailed", "Steps", "main"]
 _TAIL_LINES = 25
 _TAIL_BYTES = 64 * 1024
 _TITLE_WIDTH = 62
+#: What turns on a terminal while a step goes on.
+_FRAMES = "|/-\\"
+_FRAME_S = 0.2
 
 
 class StepFailed(Exception):
@@ -76,12 +80,13 @@ class Steps:
         print(line, file=self._out, flush=True)
 
     def _wait(self, process: subprocess.Popen[bytes], title: str, began: float) -> int:
-        while True:
+        for frame in itertools.cycle(_FRAMES):
             try:
-                return process.wait(timeout=1.0)
+                return process.wait(timeout=_FRAME_S)
             except subprocess.TimeoutExpired:
                 if self._out.isatty():
-                    self._line(title, f"{time.monotonic() - began:4.0f} s ...", end="")
+                    self._line(title, f"{time.monotonic() - began:6.1f} s {frame}", end="")
+        raise AssertionError
 
     def _line(self, title: str, note: str, end: str = "\n") -> None:
         # On a terminal the line is rewritten; elsewhere (a CI log) the title comes first, and the time is added when it is known.

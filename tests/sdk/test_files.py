@@ -30,8 +30,13 @@ def test_every_method(live, tmp_path):
     assert files.get_file_info("b").type == "directory"
     local = tmp_path / "local"
     local.write_bytes(os.urandom(3_000_000))
-    assert files.upload_file(local, "up/large").size == 3_000_000
-    assert files.download_file("up/large", tmp_path / "back") == 3_000_000
+    sent, came = [], []
+    assert files.upload_file(local, "up/large", on_progress=lambda *heard: sent.append(heard)).size == 3_000_000
+    assert files.download_file("up/large", tmp_path / "back", on_progress=lambda *heard: came.append(heard)) == 3_000_000
+    for heard in (sent, came):
+        assert len(heard) > 5
+        assert heard == sorted(heard)
+        assert heard[-1] == (3_000_000, 3_000_000)
     assert (tmp_path / "back").read_bytes() == local.read_bytes()
     assert files.delete("up", recursive=True) is True
     with pytest.raises(errors.FileNotFound) as caught:
@@ -66,7 +71,13 @@ def test_the_asynchronous_form(server, tmp_path):
     async def story():
         async with AsyncClient(server.url, server.token) as client, await client.sessions.create() as session:
             (tmp_path / "local").write_bytes(b"x" * 1_000_000)
-            await session.files.upload_file(tmp_path / "local", "f")
+            sent = []
+
+            async def heard(done, total):
+                sent.append((done, total))
+
+            await session.files.upload_file(tmp_path / "local", "f", on_progress=heard)
+            assert sent[-1] == (1_000_000, 1_000_000)
             size = await session.files.download_file("f", tmp_path / "back")
             return size, [one.name for one in await session.files.list()], (await session.files.read_file("f", offset=999_999)).content
 

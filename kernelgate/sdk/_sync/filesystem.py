@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kernelgate.sdk import _wire, errors
 from kernelgate.sdk._sync._runtime import call
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from kernelgate.sdk._sync.transport import Transport
     from kernelgate.sdk.models import Json
+
+OnProgress: TypeAlias = "Callable[[int, int], Any]"
 
 _CHUNK_BYTES = 256 * 1024
 _GLOB = frozenset("*?[{")
@@ -175,20 +177,32 @@ class FileSystem:
 
     # -- this machine's files --
 
-    def upload_file(self, local_path: str | Path, remote_path: str) -> FileInfo:
-        """A file of this machine into the session, of any size."""
-        return self._put(remote_path, self._pieces(local_path), "overwrite")
+    def upload_file(self, local_path: str | Path, remote_path: str, *, on_progress: OnProgress | None = None) -> FileInfo:
+        """A file of this machine into the session, of any size. `on_progress` is called with how many bytes are sent, and how many there are."""
+        return self._put(remote_path, self._pieces(local_path, on_progress), "overwrite")
 
-    def _pieces(self, local_path: str | Path) -> Generator[bytes, None, None]:
-        with open_local(local_path) as file:
+    def _pieces(self, local_path: str | Path, on_progress: OnProgress | None) -> Generator[bytes, None, None]:
+        with open_local(local_path) as (file, total):
+            sent = 0
             while piece := file.read(_CHUNK_BYTES):
                 yield piece
+                sent += len(piece)
+                if on_progress is not None:
+                    call(on_progress, sent, max(sent, total))
 
-    def download_file(self, remote_path: str, local_path: str | Path) -> int:
-        """A file of the session onto this machine, of any size; how many bytes. What is not whole does not get its name."""
+    def download_file(self, remote_path: str, local_path: str | Path, *, on_progress: OnProgress | None = None) -> int:
+        """A file of the session onto this machine, of any size; how many bytes. What is not whole does not get its name.
+
+        `on_progress` is called with how many bytes have come, and how many there are.
+        """
+        query = {"path": remote_path}
         with Partial(local_path) as partial:
-            for piece in self.read_stream(remote_path):
-                partial.add(piece)
+            with self._transport.exchange("GET", f"{self._path}/content", query=query) as response:
+                total = int(response.headers.get("content-length") or 0)
+                for piece in response.iter_bytes(_CHUNK_BYTES):
+                    partial.add(piece)
+                    if on_progress is not None:
+                        call(on_progress, partial.size, max(partial.size, total))
         return partial.size
 
     # -- watching --
