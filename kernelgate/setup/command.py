@@ -13,11 +13,14 @@ from pathlib import Path
 from kernelgate import languages
 from kernelgate.errors import UnsupportedLanguage
 from kernelgate.languages import Language
-from kernelgate.setup.debian import Debian
+from kernelgate.setup.debian import Debian, NeedsRoot
 from kernelgate.setup.install import Outcome, install, script_environment
-from kernelgate.setup.step import Steps
+from kernelgate.setup.step import StepFailed, Steps
 
 __all__ = ["main"]
+
+#: The system call filter, and the file systems of workspaces.
+_SANDBOX_PACKAGES = ("libseccomp2", "e2fsprogs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +57,10 @@ def _install(chosen: Sequence[Language], log: Path, prefix: Path, *, force: bool
     steps = Steps(log)
     debian = Debian(steps, script_environment(prefix))
     outcomes = []
+    try:
+        debian.install(_SANDBOX_PACKAGES, "Debian packages of the sandbox")
+    except (NeedsRoot, StepFailed) as exc:
+        steps.say(f"  sandbox: {exc}")  # the server says at its start what it cannot do without
     for language in chosen:
         began = time.monotonic()
         outcome = install(language, steps=steps, debian=debian, force=force)
