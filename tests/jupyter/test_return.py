@@ -21,8 +21,12 @@ SLOW_TEXT = "".join(f"{number}\n" for number in range(200))
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("return") / "data", "sessions.pool_size=1", "sessions.idle_timeout_s=1") as made:
+    """One whose sessions outlive its stop, until it is to end."""
+    made = Server(tmp_path_factory.mktemp("return") / "data", "sessions.pool_size=1", "sessions.idle_timeout_s=1", embedded=False)
+    with made:
         yield made
+        made.stop()
+        made.embedded(True).start()
     assert made.leftovers() == []
 
 
@@ -75,14 +79,13 @@ def test_a_host_that_dies_is_not_noticed(server, api):
 
 
 def test_a_drain_closes_so_that_frontends_come_back(server, api):
-    server.kill()
-    server.embedded(False).start()  # its sessions outlive its stop
     made = start(api)
     first = Frontend(server, made)
     first.run("kept = 1")
-    server.stop()
+    os.kill(server.pid, signal.SIGTERM)
     assert first.close_code() == 1012
-    server.embedded(True).start()
+    server.stop()
+    server.start()
     with returned(server, first, made) as second:
         assert [m["content"]["status"] for m in second.run("kept") if m["channel"] == "shell"] == ["ok"]
     first.close()
@@ -112,7 +115,7 @@ def test_a_kernel_with_a_client_is_not_culled_and_one_without_is(server, api):
     """`sessions.idle_timeout_s` is 1 here."""
     made = start(api)
     with Frontend(server, made) as one:
-        one.run("import time; time.sleep(2.2)")
+        one.run("import time; time.sleep(1.7)")
         assert [m["content"]["status"] for m in one.run("1") if m["channel"] == "shell"] == ["ok"]
     api.until(lambda: api.http.get(f"/api/kernels/{made}").status_code == 404)
     assert made not in [model["id"] for model in api.call("GET", "/api/kernels")]
