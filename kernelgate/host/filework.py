@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 from kernelgate.host import inotify
-from kernelgate.host.worker import CHUNK_BYTES, Failed, Operation, Port, of_os, raw_name, shown
+from kernelgate.host.worker import CHUNK_BYTES, Failed, Operation, Port, exact, of_os, shown
 
 _MAX_PATH_BYTES = 4095
 #: Files that are taken apart as text, or searched, are read whole.
@@ -74,7 +74,7 @@ def describe(path: str, facts: os.stat_result) -> dict[str, Any]:
     name = os.path.basename(whole)
     entry = {
         "name": shown(name), "path": shown(whole), "type": _kind(facts.st_mode), "size": facts.st_size, "mode": f"{stat.S_IMODE(facts.st_mode):04o}",
-        "modified_at": _time(facts.st_mtime_ns), "accessed_at": _time(facts.st_atime_ns), "changed_at": _time(facts.st_ctime_ns), **raw_name(name),
+        "modified_at": _time(facts.st_mtime_ns), "accessed_at": _time(facts.st_atime_ns), "changed_at": _time(facts.st_ctime_ns), **exact(name=name, path=whole),
     }  # fmt: skip
     if stat.S_ISLNK(facts.st_mode):
         with contextlib.suppress(OSError):

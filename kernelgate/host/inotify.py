@@ -15,6 +15,8 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any
 
+from kernelgate.host.worker import exact
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -94,7 +96,7 @@ class _Watch:
         self._seq += 1
         event: dict[str, Any] = {
             "seq": self._seq, "type": kind, "path": os.fsencode(path).decode("utf-8", "replace"), "path_type": "directory" if is_directory else "file",
-            "source": None if source is None else os.fsencode(source).decode("utf-8", "replace"), "time": round(time.time(), 3),
+            "source": None if source is None else os.fsencode(source).decode("utf-8", "replace"), "time": round(time.time(), 3), **exact(path=path, source=source),
         }  # fmt: skip
         self._lines.append(json.dumps(event, separators=(",", ":")).encode() + b"\n")
 

@@ -126,14 +126,17 @@ def shown(name: str | bytes) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def raw_name(name: str) -> dict[str, str]:
-    """The exact bytes of a name that is no UTF-8, else nothing."""
-    encoded = os.fsencode(name)
-    try:
-        encoded.decode("utf-8")
-    except UnicodeDecodeError:
-        return {"name_b64": base64.b64encode(encoded).decode()}
-    return {}
+def exact(**names: str | None) -> dict[str, str]:
+    """The exact bytes of names that are no UTF-8, as base64 in fields `NAME_b64`; nothing of the others."""
+    found = {}
+    for field, name in names.items():
+        if name is not None and not name.isascii():
+            encoded = os.fsencode(name)
+            try:
+                encoded.decode("utf-8")
+            except UnicodeDecodeError:
+                found[f"{field}_b64"] = base64.b64encode(encoded).decode()
+    return found
 
 
 class _Alive(threading.Thread):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
     from kernelgate.sdk.models import Json
 
 __all__ = ["FileEdit", "FileEvent", "FileInfo", "FileMatch", "FileText"]
+
+
+def named(path: str | bytes, name: str = "path") -> dict[str, str]:
+    """A path as the server takes it: bytes that are no UTF-8, also where a text has them in Python's own way, as base64."""
+    data = path if isinstance(path, bytes) else os.fsencode(path)
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_b64": base64.b64encode(data).decode()}
 
 
 def _known(cls: type[Any], raw: Json) -> dict[str, Any]:
@@ -44,7 +54,13 @@ class FileInfo:
     accessed_at: str = ""
     changed_at: str = ""
     target: str | None = None
+    path_b64: str | None = None
     success: bool = True
+
+    @property
+    def raw_path(self) -> bytes:
+        """The path as it is, to give back to any call: `path` shows what is no UTF-8 as question marks."""
+        return os.fsencode(self.path) if self.path_b64 is None else base64.b64decode(self.path_b64)
 
     @classmethod
     def from_wire(cls, raw: Json) -> Self:
@@ -110,6 +126,12 @@ class FileEvent:
     path_type: str = "file"
     source: str | None = None
     time: float = 0.0
+    path_b64: str | None = None
+
+    @property
+    def raw_path(self) -> bytes:
+        """The path as it is, to give to any call: `path` shows what is no UTF-8 as question marks."""
+        return os.fsencode(self.path) if self.path_b64 is None else base64.b64decode(self.path_b64)
 
     @classmethod
     def from_wire(cls, raw: Json) -> Self:

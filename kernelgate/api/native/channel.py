@@ -17,7 +17,7 @@ from tornado import websocket
 
 from kernelgate import ids
 from kernelgate.api.base import Services, error_body
-from kernelgate.api.native import files, model, operation
+from kernelgate.api.native import file_model, files, model, operation
 from kernelgate.api.native.context import QUESTIONS, question
 from kernelgate.api.native.socket import SessionSocket
 from kernelgate.errors import Conflict, InvalidRequest, KernelgateError
@@ -140,7 +140,8 @@ class ChannelHandler(SessionSocket):
 
     async def op_watch(self, key: str, request: dict[str, Any]) -> None:
         """What happens in a directory. The first event is `watching`, and the reply comes before it, once the session has agreed."""
-        path, recursive = _text(request, "path"), request.get("recursive", False)
+        encoded, recursive = request.get("path_b64"), request.get("recursive", False)
+        path = _text(request, "path") if encoded is None else file_model.exact_path(request.get("path"), _text(request, "path_b64"), "path")
         if not isinstance(recursive, bool):
             raise InvalidRequest("recursive: true or false is expected")
         replied = False

@@ -99,7 +99,13 @@ class FilesBase(StreamingHandler):
             raise InvalidRequest(f"{name}: UTF-8 is expected", code="invalid_utf8") from exc
 
     def path(self, default: str | None = None) -> str:
-        return self.query("path", default)
+        """`?path=`, of any bytes, or the same as base64 in `?path_b64=`. Raises InvalidRequest."""
+        values = self.request.query_arguments.get("path")
+        given = None if values is None else values[-1].decode("utf-8", "surrogateescape")
+        if given is None and default is None and "path_b64" not in self.request.query_arguments:
+            raise InvalidRequest("?path= is missing")
+        encoded = self.query("path_b64", "")
+        return model.exact_path(given, encoded, "path") if encoded else given if given is not None else str(default)
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.query(name, "true" if default else "false").lower()
@@ -224,9 +230,7 @@ class FileMkdirHandler(FilesBase):
 
     async def post(self, session_id: str) -> None:
         """Makes a directory."""
-        await self.answer(
-            session_id, "mkdir", model.File, again=False, status=201, **msgspec.structs.asdict(self.body(model.MakeDirectory))
-        )
+        await self.answer(session_id, "mkdir", model.File, again=False, status=201, **model.with_paths(self.body(model.MakeDirectory)))
 
 
 class FileMoveHandler(FilesBase):
@@ -234,7 +238,7 @@ class FileMoveHandler(FilesBase):
 
     async def post(self, session_id: str) -> None:
         """Gives a file or a directory another name."""
-        await self.answer(session_id, "move", model.File, again=False, **msgspec.structs.asdict(self.body(model.MoveFile)))
+        await self.answer(session_id, "move", model.File, again=False, **model.with_paths(self.body(model.MoveFile)))
 
 
 class FileCopyHandler(FilesBase):
@@ -242,7 +246,7 @@ class FileCopyHandler(FilesBase):
 
     async def post(self, session_id: str) -> None:
         """Copies a file, or a directory with all that is in it."""
-        await self.answer(session_id, "copy", model.File, again=False, status=201, **msgspec.structs.asdict(self.body(model.CopyFile)))
+        await self.answer(session_id, "copy", model.File, again=False, status=201, **model.with_paths(self.body(model.CopyFile)))
 
 
 class FileEditHandler(FilesBase):
@@ -250,10 +254,8 @@ class FileEditHandler(FilesBase):
 
     async def post(self, session_id: str) -> None:
         """Replaces texts in a file."""
-        body = self.body(model.EditFile)
-        await self.answer(
-            session_id, "edit", model.Edited, again=False, path=body.path, edits=msgspec.to_builtins(body.edits), dry_run=body.dry_run
-        )
+        fields = model.with_paths(self.body(model.EditFile))
+        await self.answer(session_id, "edit", model.Edited, again=False, **{**fields, "edits": msgspec.to_builtins(fields["edits"])})
 
 
 class FileSearchHandler(FilesBase):
@@ -261,7 +263,7 @@ class FileSearchHandler(FilesBase):
 
     async def post(self, session_id: str) -> None:
         """Finds files by name and content."""
-        await self.answer(session_id, "search", model.Matches, again=True, **msgspec.structs.asdict(self.body(model.SearchFiles)))
+        await self.answer(session_id, "search", model.Matches, again=True, **model.with_paths(self.body(model.SearchFiles)))
 
 
 class FileWatchHandler(FilesBase):

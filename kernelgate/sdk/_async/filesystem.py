@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kernelgate.sdk import _wire, errors
 from kernelgate.sdk._async._runtime import call
-from kernelgate.sdk.files import FileEdit, FileEvent, FileInfo, FileMatch, FileText, Partial, open_local
+from kernelgate.sdk.files import FileEdit, FileEvent, FileInfo, FileMatch, FileText, Partial, named, open_local
 
 if TYPE_CHECKING:
     import builtins
@@ -22,8 +23,12 @@ _CHUNK_BYTES = 256 * 1024
 _GLOB = frozenset("*?[{")
 
 
+def _both(source: str | bytes, destination: str | bytes) -> Json:
+    return {**named(source, "source"), **named(destination, "destination")}
+
+
 class AsyncFileSystem:
-    """The files of one session. Paths are relative to /workspace.
+    """The files of one session. Paths are relative to /workspace; bytes are for names that are no UTF-8.
 
     What goes wrong is raised: `errors.FileNotFound`, `errors.FileConflict` and so on; `code` says what precisely.
     """
@@ -37,7 +42,15 @@ class AsyncFileSystem:
 
     # -- reading --
 
-    async def read_file(self, path: str, format: str = "text", *, encoding: str = "utf-8", offset: int = 0, length: int = 0) -> FileText:  # noqa: A002  (the name other SDKs have)
+    async def read_file(
+        self,
+        path: str | bytes,
+        format: str = "text",  # noqa: A002  (the name other SDKs have)
+        *,
+        encoding: str = "utf-8",
+        offset: int = 0,
+        length: int = 0,
+    ) -> FileText:
         """A file's content.
 
         Args:
@@ -48,16 +61,16 @@ class AsyncFileSystem:
             length: in bytes, how much to read; 0 for all.
         """
         if format == "text" and not offset and not length:
-            query = {"path": path, "encoding": encoding}
+            query = {**named(path), "encoding": encoding}
             raw = await self._transport.request("GET", f"{self._path}/text", query=query, is_safe=True)
-            return FileText(path=path, content=raw["content"])
+            return FileText(path=os.fsdecode(path), content=raw["content"])
         content = b"".join([piece async for piece in self.read_stream(path, offset=offset, length=length)])
-        return FileText(path=path, content=content.decode(encoding) if format == "text" else content)
+        return FileText(path=os.fsdecode(path), content=content.decode(encoding) if format == "text" else content)
 
-    async def read_stream(self, path: str, *, offset: int = 0, length: int = 0) -> AsyncGenerator[bytes, None]:
+    async def read_stream(self, path: str | bytes, *, offset: int = 0, length: int = 0) -> AsyncGenerator[bytes, None]:
         """A file's bytes, piece by piece, however many there are."""
         headers = {"range": f"bytes={offset}-{offset + length - 1 if length else ''}"} if offset or length else {}
-        async with self._transport.exchange("GET", f"{self._path}/content", query={"path": path}, headers=headers) as response:
+        async with self._transport.exchange("GET", f"{self._path}/content", query=named(path), headers=headers) as response:
             async for piece in response.aiter_bytes(_CHUNK_BYTES):
                 if piece:
                     yield piece
@@ -68,16 +81,16 @@ class AsyncFileSystem:
         raw = await self._transport.request("POST", f"{self._path}/read", body=body, is_safe=True)
         return {one["path"]: one["content"] for one in raw["files"] if one["error"] is None}
 
-    async def get_file_info(self, path: str) -> FileInfo:
+    async def get_file_info(self, path: str | bytes) -> FileInfo:
         """What a path names."""
-        return FileInfo.from_wire(await self._transport.request("GET", f"{self._path}/stat", query={"path": path}, is_safe=True))
+        return FileInfo.from_wire(await self._transport.request("GET", f"{self._path}/stat", query=named(path), is_safe=True))
 
-    async def list_directory(self, path: str = ".", *, depth: int = 1) -> builtins.list[FileInfo]:
+    async def list_directory(self, path: str | bytes = ".", *, depth: int = 1) -> builtins.list[FileInfo]:
         """What is in a directory, in the order of the names; with `depth` also what is below it."""
         found: builtins.list[FileInfo] = []
         token: str | None = None
         while True:
-            query = {"path": path, "depth": depth, "page_token": token}
+            query = {**named(path), "depth": depth, "page_token": token}
             raw = await self._transport.request("GET", self._path, query=query, is_safe=True)
             found += [FileInfo.from_wire(one) for one in raw["entries"]]
             token = raw["next_page_token"]
@@ -86,7 +99,7 @@ class AsyncFileSystem:
 
     async def search_files(
         self,
-        path: str = ".",
+        path: str | bytes = ".",
         pattern: str = "*",
         exclude_patterns: Iterable[str] = (),
         *,
@@ -108,7 +121,7 @@ class AsyncFileSystem:
         """
         glob = pattern if _GLOB & set(pattern) else f"*{pattern}*"
         body: Json = {
-            "path": path,
+            **named(path),
             "pattern": glob,
             "exclude": list(exclude_patterns),
             "regex": regex,
@@ -122,7 +135,7 @@ class AsyncFileSystem:
 
     # -- writing --
 
-    async def write_file(self, path: str, content: str | bytes, mode: str = "overwrite", *, encoding: str = "utf-8") -> FileInfo:
+    async def write_file(self, path: str | bytes, content: str | bytes, mode: str = "overwrite", *, encoding: str = "utf-8") -> FileInfo:
         """Writes a file in one step; the directories above it are made.
 
         Args:
@@ -134,12 +147,12 @@ class AsyncFileSystem:
         data = content.encode(encoding) if isinstance(content, str) else content
         return await self._put(path, data, mode)
 
-    async def _put(self, path: str, content: Any, mode: str) -> FileInfo:
-        query = {"path": path, "mode": mode}
+    async def _put(self, path: str | bytes, content: Any, mode: str) -> FileInfo:
+        query = {**named(path), "mode": mode}
         async with self._transport.exchange("PUT", f"{self._path}/content", query=query, content=content) as response:
             return FileInfo.from_wire(self._transport.decoded(await response.aread(), response))
 
-    async def edit_file(self, path: str, edits: Iterable[Mapping[str, Any]], dry_run: bool = False) -> FileEdit:
+    async def edit_file(self, path: str | bytes, edits: Iterable[Mapping[str, Any]], dry_run: bool = False) -> FileEdit:
         """Replaces texts in a file, all or none.
 
         Args:
@@ -155,28 +168,28 @@ class AsyncFileSystem:
             }
             for one in edits
         ]
-        return FileEdit.from_wire(await self._post("edit", {"path": path, "edits": made, "dry_run": dry_run}))
+        return FileEdit.from_wire(await self._post("edit", {**named(path), "edits": made, "dry_run": dry_run}))
 
-    async def create_directory(self, path: str) -> FileInfo:
+    async def create_directory(self, path: str | bytes) -> FileInfo:
         """Makes a directory, and those above it. One that is there already is no error."""
-        return FileInfo.from_wire(await self._post("mkdir", {"path": path}))
+        return FileInfo.from_wire(await self._post("mkdir", {**named(path)}))
 
-    async def move_file(self, source: str, destination: str, *, overwrite: bool = False) -> FileInfo:
+    async def move_file(self, source: str | bytes, destination: str | bytes, *, overwrite: bool = False) -> FileInfo:
         """Gives a file or a directory another name."""
-        return FileInfo.from_wire(await self._post("move", {"source": source, "destination": destination, "overwrite": overwrite}))
+        return FileInfo.from_wire(await self._post("move", {**_both(source, destination), "overwrite": overwrite}))
 
-    async def copy(self, source: str, destination: str, *, overwrite: bool = False) -> FileInfo:
+    async def copy(self, source: str | bytes, destination: str | bytes, *, overwrite: bool = False) -> FileInfo:
         """Copies a file, or a directory with all that is in it."""
-        return FileInfo.from_wire(await self._post("copy", {"source": source, "destination": destination, "overwrite": overwrite}))
+        return FileInfo.from_wire(await self._post("copy", {**_both(source, destination), "overwrite": overwrite}))
 
-    async def delete_file(self, path: str, *, recursive: bool = False) -> bool:
+    async def delete_file(self, path: str | bytes, *, recursive: bool = False) -> bool:
         """Deletes a file, or a directory: an empty one, or with `recursive` any."""
-        raw = await self._transport.request("DELETE", self._path, query={"path": path, "recursive": recursive}, is_safe=False)
+        raw = await self._transport.request("DELETE", self._path, query={**named(path), "recursive": recursive}, is_safe=False)
         return bool(raw["deleted"])
 
     # -- this machine's files --
 
-    async def upload_file(self, local_path: str | Path, remote_path: str, *, on_progress: OnProgress | None = None) -> FileInfo:
+    async def upload_file(self, local_path: str | Path, remote_path: str | bytes, *, on_progress: OnProgress | None = None) -> FileInfo:
         """A file of this machine into the session, of any size. `on_progress` is called with how many bytes are sent, and how many there are."""
         return await self._put(remote_path, self._pieces(local_path, on_progress), "overwrite")
 
@@ -189,14 +202,13 @@ class AsyncFileSystem:
                 if on_progress is not None:
                     await call(on_progress, sent, max(sent, total))
 
-    async def download_file(self, remote_path: str, local_path: str | Path, *, on_progress: OnProgress | None = None) -> int:
+    async def download_file(self, remote_path: str | bytes, local_path: str | Path, *, on_progress: OnProgress | None = None) -> int:
         """A file of the session onto this machine, of any size; how many bytes. What is not whole does not get its name.
 
         `on_progress` is called with how many bytes have come, and how many there are.
         """
-        query = {"path": remote_path}
         with Partial(local_path) as partial:
-            async with self._transport.exchange("GET", f"{self._path}/content", query=query) as response:
+            async with self._transport.exchange("GET", f"{self._path}/content", query=named(remote_path)) as response:
                 total = int(response.headers.get("content-length") or 0)
                 async for piece in response.aiter_bytes(_CHUNK_BYTES):
                     partial.add(piece)
@@ -206,9 +218,9 @@ class AsyncFileSystem:
 
     # -- watching --
 
-    async def watch(self, path: str = ".", *, recursive: bool = False) -> AsyncGenerator[FileEvent, None]:
+    async def watch(self, path: str | bytes = ".", *, recursive: bool = False) -> AsyncGenerator[FileEvent, None]:
         """What happens in a directory, until the caller leaves. The first event is `watching`: all that happens from then on is told."""
-        query = {"path": path, "recursive": recursive}
+        query = {**named(path), "recursive": recursive}
         headers = {"accept": "application/x-ndjson"}
         async with self._transport.exchange("GET", f"{self._path}/watch", query=query, headers=headers) as response:
             records = _wire.Records()
@@ -219,7 +231,7 @@ class AsyncFileSystem:
                     if "seq" in raw:
                         yield FileEvent.from_wire(raw)
 
-    async def watch_directory(self, path: str, callback: Callable[[FileEvent], Any], *, recursive: bool = False) -> None:
+    async def watch_directory(self, path: str | bytes, callback: Callable[[FileEvent], Any], *, recursive: bool = False) -> None:
         """Calls back for each event, until the callback returns False."""
         async for event in self.watch(path, recursive=recursive):
             if await call(callback, event) is False:

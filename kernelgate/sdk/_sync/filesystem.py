@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kernelgate.sdk import _wire, errors
 from kernelgate.sdk._sync._runtime import call
-from kernelgate.sdk.files import FileEdit, FileEvent, FileInfo, FileMatch, FileText, Partial, open_local
+from kernelgate.sdk.files import FileEdit, FileEvent, FileInfo, FileMatch, FileText, Partial, named, open_local
 
 if TYPE_CHECKING:
     import builtins
@@ -23,8 +24,12 @@ _CHUNK_BYTES = 256 * 1024
 _GLOB = frozenset("*?[{")
 
 
+def _both(source: str | bytes, destination: str | bytes) -> Json:
+    return {**named(source, "source"), **named(destination, "destination")}
+
+
 class FileSystem:
-    """The files of one session. Paths are relative to /workspace.
+    """The files of one session. Paths are relative to /workspace; bytes are for names that are no UTF-8.
 
     What goes wrong is raised: `errors.FileNotFound`, `errors.FileConflict` and so on; `code` says what precisely.
     """
@@ -38,7 +43,15 @@ class FileSystem:
 
     # -- reading --
 
-    def read_file(self, path: str, format: str = "text", *, encoding: str = "utf-8", offset: int = 0, length: int = 0) -> FileText:  # noqa: A002  (the name other SDKs have)
+    def read_file(
+        self,
+        path: str | bytes,
+        format: str = "text",  # noqa: A002  (the name other SDKs have)
+        *,
+        encoding: str = "utf-8",
+        offset: int = 0,
+        length: int = 0,
+    ) -> FileText:
         """A file's content.
 
         Args:
@@ -49,16 +62,16 @@ class FileSystem:
             length: in bytes, how much to read; 0 for all.
         """
         if format == "text" and not offset and not length:
-            query = {"path": path, "encoding": encoding}
+            query = {**named(path), "encoding": encoding}
             raw = self._transport.request("GET", f"{self._path}/text", query=query, is_safe=True)
-            return FileText(path=path, content=raw["content"])
+            return FileText(path=os.fsdecode(path), content=raw["content"])
         content = b"".join([piece for piece in self.read_stream(path, offset=offset, length=length)])
-        return FileText(path=path, content=content.decode(encoding) if format == "text" else content)
+        return FileText(path=os.fsdecode(path), content=content.decode(encoding) if format == "text" else content)
 
-    def read_stream(self, path: str, *, offset: int = 0, length: int = 0) -> Generator[bytes, None, None]:
+    def read_stream(self, path: str | bytes, *, offset: int = 0, length: int = 0) -> Generator[bytes, None, None]:
         """A file's bytes, piece by piece, however many there are."""
         headers = {"range": f"bytes={offset}-{offset + length - 1 if length else ''}"} if offset or length else {}
-        with self._transport.exchange("GET", f"{self._path}/content", query={"path": path}, headers=headers) as response:
+        with self._transport.exchange("GET", f"{self._path}/content", query=named(path), headers=headers) as response:
             for piece in response.iter_bytes(_CHUNK_BYTES):
                 if piece:
                     yield piece
@@ -69,16 +82,16 @@ class FileSystem:
         raw = self._transport.request("POST", f"{self._path}/read", body=body, is_safe=True)
         return {one["path"]: one["content"] for one in raw["files"] if one["error"] is None}
 
-    def get_file_info(self, path: str) -> FileInfo:
+    def get_file_info(self, path: str | bytes) -> FileInfo:
         """What a path names."""
-        return FileInfo.from_wire(self._transport.request("GET", f"{self._path}/stat", query={"path": path}, is_safe=True))
+        return FileInfo.from_wire(self._transport.request("GET", f"{self._path}/stat", query=named(path), is_safe=True))
 
-    def list_directory(self, path: str = ".", *, depth: int = 1) -> builtins.list[FileInfo]:
+    def list_directory(self, path: str | bytes = ".", *, depth: int = 1) -> builtins.list[FileInfo]:
         """What is in a directory, in the order of the names; with `depth` also what is below it."""
         found: builtins.list[FileInfo] = []
         token: str | None = None
         while True:
-            query = {"path": path, "depth": depth, "page_token": token}
+            query = {**named(path), "depth": depth, "page_token": token}
             raw = self._transport.request("GET", self._path, query=query, is_safe=True)
             found += [FileInfo.from_wire(one) for one in raw["entries"]]
             token = raw["next_page_token"]
@@ -87,7 +100,7 @@ class FileSystem:
 
     def search_files(
         self,
-        path: str = ".",
+        path: str | bytes = ".",
         pattern: str = "*",
         exclude_patterns: Iterable[str] = (),
         *,
@@ -109,7 +122,7 @@ class FileSystem:
         """
         glob = pattern if _GLOB & set(pattern) else f"*{pattern}*"
         body: Json = {
-            "path": path,
+            **named(path),
             "pattern": glob,
             "exclude": list(exclude_patterns),
             "regex": regex,
@@ -123,7 +136,7 @@ class FileSystem:
 
     # -- writing --
 
-    def write_file(self, path: str, content: str | bytes, mode: str = "overwrite", *, encoding: str = "utf-8") -> FileInfo:
+    def write_file(self, path: str | bytes, content: str | bytes, mode: str = "overwrite", *, encoding: str = "utf-8") -> FileInfo:
         """Writes a file in one step; the directories above it are made.
 
         Args:
@@ -135,12 +148,12 @@ class FileSystem:
         data = content.encode(encoding) if isinstance(content, str) else content
         return self._put(path, data, mode)
 
-    def _put(self, path: str, content: Any, mode: str) -> FileInfo:
-        query = {"path": path, "mode": mode}
+    def _put(self, path: str | bytes, content: Any, mode: str) -> FileInfo:
+        query = {**named(path), "mode": mode}
         with self._transport.exchange("PUT", f"{self._path}/content", query=query, content=content) as response:
             return FileInfo.from_wire(self._transport.decoded(response.read(), response))
 
-    def edit_file(self, path: str, edits: Iterable[Mapping[str, Any]], dry_run: bool = False) -> FileEdit:
+    def edit_file(self, path: str | bytes, edits: Iterable[Mapping[str, Any]], dry_run: bool = False) -> FileEdit:
         """Replaces texts in a file, all or none.
 
         Args:
@@ -156,28 +169,28 @@ class FileSystem:
             }
             for one in edits
         ]
-        return FileEdit.from_wire(self._post("edit", {"path": path, "edits": made, "dry_run": dry_run}))
+        return FileEdit.from_wire(self._post("edit", {**named(path), "edits": made, "dry_run": dry_run}))
 
-    def create_directory(self, path: str) -> FileInfo:
+    def create_directory(self, path: str | bytes) -> FileInfo:
         """Makes a directory, and those above it. One that is there already is no error."""
-        return FileInfo.from_wire(self._post("mkdir", {"path": path}))
+        return FileInfo.from_wire(self._post("mkdir", {**named(path)}))
 
-    def move_file(self, source: str, destination: str, *, overwrite: bool = False) -> FileInfo:
+    def move_file(self, source: str | bytes, destination: str | bytes, *, overwrite: bool = False) -> FileInfo:
         """Gives a file or a directory another name."""
-        return FileInfo.from_wire(self._post("move", {"source": source, "destination": destination, "overwrite": overwrite}))
+        return FileInfo.from_wire(self._post("move", {**_both(source, destination), "overwrite": overwrite}))
 
-    def copy(self, source: str, destination: str, *, overwrite: bool = False) -> FileInfo:
+    def copy(self, source: str | bytes, destination: str | bytes, *, overwrite: bool = False) -> FileInfo:
         """Copies a file, or a directory with all that is in it."""
-        return FileInfo.from_wire(self._post("copy", {"source": source, "destination": destination, "overwrite": overwrite}))
+        return FileInfo.from_wire(self._post("copy", {**_both(source, destination), "overwrite": overwrite}))
 
-    def delete_file(self, path: str, *, recursive: bool = False) -> bool:
+    def delete_file(self, path: str | bytes, *, recursive: bool = False) -> bool:
         """Deletes a file, or a directory: an empty one, or with `recursive` any."""
-        raw = self._transport.request("DELETE", self._path, query={"path": path, "recursive": recursive}, is_safe=False)
+        raw = self._transport.request("DELETE", self._path, query={**named(path), "recursive": recursive}, is_safe=False)
         return bool(raw["deleted"])
 
     # -- this machine's files --
 
-    def upload_file(self, local_path: str | Path, remote_path: str, *, on_progress: OnProgress | None = None) -> FileInfo:
+    def upload_file(self, local_path: str | Path, remote_path: str | bytes, *, on_progress: OnProgress | None = None) -> FileInfo:
         """A file of this machine into the session, of any size. `on_progress` is called with how many bytes are sent, and how many there are."""
         return self._put(remote_path, self._pieces(local_path, on_progress), "overwrite")
 
@@ -190,14 +203,13 @@ class FileSystem:
                 if on_progress is not None:
                     call(on_progress, sent, max(sent, total))
 
-    def download_file(self, remote_path: str, local_path: str | Path, *, on_progress: OnProgress | None = None) -> int:
+    def download_file(self, remote_path: str | bytes, local_path: str | Path, *, on_progress: OnProgress | None = None) -> int:
         """A file of the session onto this machine, of any size; how many bytes. What is not whole does not get its name.
 
         `on_progress` is called with how many bytes have come, and how many there are.
         """
-        query = {"path": remote_path}
         with Partial(local_path) as partial:
-            with self._transport.exchange("GET", f"{self._path}/content", query=query) as response:
+            with self._transport.exchange("GET", f"{self._path}/content", query=named(remote_path)) as response:
                 total = int(response.headers.get("content-length") or 0)
                 for piece in response.iter_bytes(_CHUNK_BYTES):
                     partial.add(piece)
@@ -207,9 +219,9 @@ class FileSystem:
 
     # -- watching --
 
-    def watch(self, path: str = ".", *, recursive: bool = False) -> Generator[FileEvent, None, None]:
+    def watch(self, path: str | bytes = ".", *, recursive: bool = False) -> Generator[FileEvent, None, None]:
         """What happens in a directory, until the caller leaves. The first event is `watching`: all that happens from then on is told."""
-        query = {"path": path, "recursive": recursive}
+        query = {**named(path), "recursive": recursive}
         headers = {"accept": "application/x-ndjson"}
         with self._transport.exchange("GET", f"{self._path}/watch", query=query, headers=headers) as response:
             records = _wire.Records()
@@ -220,7 +232,7 @@ class FileSystem:
                     if "seq" in raw:
                         yield FileEvent.from_wire(raw)
 
-    def watch_directory(self, path: str, callback: Callable[[FileEvent], Any], *, recursive: bool = False) -> None:
+    def watch_directory(self, path: str | bytes, callback: Callable[[FileEvent], Any], *, recursive: bool = False) -> None:
         """Calls back for each event, until the callback returns False."""
         for event in self.watch(path, recursive=recursive):
             if call(callback, event) is False:
