@@ -9,10 +9,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Generator, Iterator
 
+import hypothesis
 import pytest
 
 from kernelgate import languages
 from tests.support.server import Api, Server
+
+# No assertion on timing, here as elsewhere: a busy machine is no failure.
+hypothesis.settings.register_profile("kernelgate", deadline=None)
+hypothesis.settings.load_profile("kernelgate")
 
 LANGUAGE_MARKERS = ("python", "javascript", "typescript", "r", "java", "bash")
 REQUIRABLE = (*LANGUAGE_MARKERS, "sandbox")

@@ -266,6 +266,9 @@ class Front:
             # No message is dropped at a high-water mark; the reader's own limits apply.
             sock.sndhwm = 0
             sock.rcvhwm = 0
+            if kind == zmq.ROUTER:
+                # A host that follows one that was killed has its name; it must not be ignored because the end of the other has not been noticed yet.
+                sock.setsockopt(zmq.ROUTER_HANDOVER, 1)
             separator = "-" if ipc else ":"
             transport, ip = self.connection.get("transport", "tcp"), self.connection["ip"]
             sock.bind(f"{transport}://{ip}{separator}{self.connection[name + '_port']}")

@@ -272,7 +272,7 @@ def _row(values: dict[str, Any]) -> Row:
 
 def open_registry(path: Path) -> Registry:
     """The registry. One that is destroyed is put aside, and like one that is gone made again from the records. Raises NoSpace, StorageUnavailable."""
-    new = not path.exists()
+    new = not path.exists() or path.stat().st_size == 0
     try:
         registry = Registry(path)
     except RegistryCorrupt as exc:

@@ -67,9 +67,10 @@ const address = (port) => connection.transport === 'ipc'
   ? `ipc://${connection.ip}-${port}` : `tcp://${connection.ip}:${port}`;
 
 // A send never waits inside the library (sendTimeout 0): what cannot be sent is kept in our own queue.
-const shell = new zmq.Router({ sendTimeout: 0, sendHighWaterMark: 0, receiveHighWaterMark: 0, linger: 1000 });
-const control = new zmq.Router({ sendTimeout: 0, sendHighWaterMark: 0, linger: 1000 });
-const stdin = new zmq.Router({ sendTimeout: 0, sendHighWaterMark: 0, linger: 1000 });
+// `handover`: a client that follows one that was killed has its name, and must not be ignored because the end of the other has not been noticed yet.
+const shell = new zmq.Router({ handover: true, sendTimeout: 0, sendHighWaterMark: 0, receiveHighWaterMark: 0, linger: 1000 });
+const control = new zmq.Router({ handover: true, sendTimeout: 0, sendHighWaterMark: 0, linger: 1000 });
+const stdin = new zmq.Router({ handover: true, sendTimeout: 0, sendHighWaterMark: 0, linger: 1000 });
 const heartbeat = new zmq.Router({ sendTimeout: 0, linger: 0 });
 // XPUB tells us of subscriptions, which is what iopub_welcome needs. noDrop: with a slow reader sending fails
 // (EAGAIN) instead of losing messages.

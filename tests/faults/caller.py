@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import httpx
 
 from tests.faults.cells import Cell, Verdict, judge
+from tests.faults.machine import runs_of
 from tests.support.server import Api, Server
 
 #: No sign of life of an accepted request, or no answer to one, for so long is a broken promise.
@@ -157,6 +156,7 @@ class Held:
         self.host_killed = self.kernel_killed = self.init_killed = False
         self.over = False
         self.ended: list[tuple[Cell, str]] = []
+        self.runs = Counter[str]()  # as they were when its init was killed
 
 
 class Caller:
@@ -273,13 +273,12 @@ class Caller:
         self._delete(held)
 
     def _count_runs(self, held: Held) -> None:
-        directory = Path(self._server.data_dir, "sessions", held.id, "workspace", "ran")
-        runs = Counter(name.rpartition(".")[0] for name in os.listdir(directory)) if directory.exists() else Counter[str]()
+        runs = held.runs if held.init_killed else runs_of(self._server, held.id)
         for name, times in runs.items():
             if times > 1:
                 self._ledger.add("double_runs")
                 self._ledger.problem(f"{held.id}: {name} ran {times} times")
-        for cell, status in held.ended:
+        for cell, status in () if held.init_killed else held.ended:
             if status == "ok" and runs[cell.name] == 0:
                 self._ledger.problem(f"{held.id}: {cell.name} ended as ok and left no trace")
 

@@ -125,7 +125,9 @@ def judge(cell: Cell, events: list[dict[str, Any]], *, gaps: bool, deaths: bool)
     elif (status == "kernel_died" and deaths) or (status == "lost" and gaps and len(pieces) > 1):
         lost, marked = 0, missing  # what a killed kernel had not yet sent is its own; what it had sent was compared above
     else:
-        problems.append(f"ended as {status} ({end.get('death')})")
+        problems.append(
+            f"ended as {status} ({end.get('death')}) {end['time'] - events[0]['time']:.1f} s after it was asked for, {right} bytes of {len(expected)}"
+        )
         lost, marked = missing, 0
     return Verdict(right, lost, marked, status, tuple(problems))
 

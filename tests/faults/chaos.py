@@ -18,7 +18,7 @@ from random import Random
 from tests.faults.caller import Caller, Ledger
 from tests.faults.cells import LANGUAGES
 from tests.faults.faults import FAULTS, GATEWAY_FAULTS, Faults
-from tests.faults.machine import ChaosServer, memory_disk
+from tests.faults.machine import ChaosServer, ended_by_force, memory_disk
 
 SETTINGS = (
     "sessions.pool_size=2",
@@ -31,7 +31,7 @@ SETTINGS = (
 class Chaos:
     """A server on a small disk in memory, its callers, and the faults."""
 
-    def __init__(self, directory: Path, *, seed: int, sessions: int, size_mib: int = 1024, quiet: bool = False) -> None:
+    def __init__(self, directory: Path, *, seed: int, sessions: int, creates: int = 250, size_mib: int = 1024, quiet: bool = False) -> None:
         self.seed, self.quiet = seed, quiet
         self.chance = Random(seed)
         self.directory = directory
@@ -43,7 +43,7 @@ class Chaos:
             Caller(self.server, self.ledger, f"c{number}", LANGUAGES[number % len(LANGUAGES)], seed * 1000 + number)
             for number in range(sessions)
         ]
-        self.faults = Faults(self.server, self.callers, self.ledger, Random(seed + 1))
+        self.faults = Faults(self.server, self.callers, self.ledger, Random(seed + 1), creates=creates)
         self._started = time.monotonic()
         self.left_behind: list[str] = []
 
@@ -66,7 +66,7 @@ class Chaos:
 
     def run(self, plan: list[str], *, between_s: float) -> None:
         """Injects the plan in order, two things at a time: what hits the gateway, and what hits a session or is a caller's doing."""
-        with memory_disk(self.data, self.size_mib), self.server:
+        with memory_disk(self.data, self.size_mib), self.server, ended_by_force(self.server):
             for caller in self.callers:
                 caller.start()
             self._until_all_have_run(1)

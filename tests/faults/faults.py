@@ -21,7 +21,7 @@ import pytest
 
 from tests.faults.caller import Caller, Held, Ledger, Refused, answered, create, patient
 from tests.faults.cells import Cell
-from tests.faults.machine import READ_ONLY, ChaosServer, few_processes, full_disk, processes_of, stopped
+from tests.faults.machine import READ_ONLY, ChaosServer, few_processes, full_disk, processes_of, runs_of, stopped
 from tests.support.server import Api
 
 #: What each is, in the words of the table. The first ones hit the gateway and are injected one after the other.
@@ -136,17 +136,31 @@ class Faults:
         self._server.start()
 
     def clock_jumped(self) -> None:
-        for offset_s in (2 * 86400.0, -86400.0, 0.0):
-            self._server.clock.jump(offset_s)
-            time.sleep(_HOLD_S)  # a turn of the gateway's look at idle sessions, and more
+        with self._own() as idle:
+            for offset_s in (2 * 86400.0, -86400.0, 0.0):
+                self._server.clock.jump(offset_s)
+                time.sleep(_HOLD_S)  # a turn of the gateway's look at idle sessions, and more
+            state = patient(self._server, lambda api: answered(api.http.get(f"/v1/sessions/{idle}")))["state"]
+            assert state == "running", f"a session that was idle for a moment is {state}"
 
     def processes_full(self) -> None:
+        """Where none can be made, creates are refused with a reason (those beyond the pool); the rest goes on."""
         pids = [self._server.pid, *([zygote] if (zygote := self._server.zygote_pid()) else [])]
-        with few_processes(pids) as possible, self._server.api() as api:
-            if possible:
-                refused = self._asked_until(time.monotonic() + _HOLD_S, lambda: api.http.post("/v1/sessions", json=self._body()[1]))
-                assert "sandbox_unavailable" in refused, refused
-                api.call("GET", "/health")
+        made: list[str] = []
+        with few_processes(pids) as possible:
+            deadline = time.monotonic() + 60
+            while possible:
+                _, body = self._body()
+                try:
+                    with self._server.api() as api:
+                        made.append(answered(api.http.post("/v1/sessions", json=body))["id"])
+                except Refused as exc:
+                    assert exc.code == "sandbox_unavailable", exc
+                    break
+                assert time.monotonic() < deadline, f"{len(made)} sessions were made without a process"
+            patient(self._server, lambda api: answered(api.http.get("/health")))
+        for session in made:
+            self._delete(session)
 
     def descriptors_out(self) -> None:
         """What comes while there is none is answered with a reason, or later; nothing is left to wait for good."""
@@ -178,12 +192,19 @@ class Faults:
             for connection in some:
                 time.sleep(self._chance.uniform(0, 0.004))
                 connection.close()
+        path = f"/v1/sessions?limit=1000&label=request={label}"
         deadline = time.monotonic() + 60
-        while sessions := patient(self._server, lambda api: answered(api.http.get(f"/v1/sessions?state=running&label=request={label}")))[
-            "sessions"
-        ]:
-            assert time.monotonic() < deadline, f"{len(sessions)} sessions that nobody has heard of stay"
+        while running := [one for one in self._listed(path) if one["state"] == "running"]:
+            assert time.monotonic() < deadline, f"{len(running)} sessions that nobody has heard of stay"
             time.sleep(0.1)
+        culled = self._listed(path)
+        assert len(culled) <= self._creates / 10, f"of {self._creates} cancelled creates {len(culled)} became sessions"
+        for one in culled:
+            self._delete(one["id"])
+
+    def _listed(self, path: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = patient(self._server, lambda api: answered(api.http.get(path)))["sessions"]
+        return found
 
     # -- a session --
 
@@ -200,6 +221,7 @@ class Faults:
 
     def init_killed(self) -> None:
         held, pids = self._victim("init")
+        held.runs = runs_of(self._server, held.id)
         held.init_killed = True
         _kill(pids["init"][0])
 
@@ -273,8 +295,7 @@ class Faults:
             assert results[0]["execution_count"] == results[1]["execution_count"]
             with pytest.raises(Refused, match="execution_conflict"):
                 self._run(session, "something else", id=cell.name)
-            ran = self._server.data_dir / "sessions" / session / "workspace" / "ran"
-            assert len(list(ran.iterdir())) == 1
+            assert runs_of(self._server, session) == {cell.name: 1}
 
     def deleted_while_running(self) -> None:
         with self._own() as session:

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,23 @@ def memory_disk(path: Path, size_mib: int) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextlib.contextmanager
+def ended_by_force(server: Server) -> Iterator[None]:
+    """Where the block is left by an exception, nothing of the server stays: no gateway, no zygote, no session."""
+    try:
+        yield
+    except BaseException:
+        for pid in (server.process.pid if server.process and server.process.poll() is None else None, server.zygote_pid()):
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+        for path in server.cgroups():
+            for procs in path.glob("*/cgroup.procs"):
+                for pid in procs.read_text().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+        raise
 
 
 @contextlib.contextmanager
@@ -127,6 +145,14 @@ def processes_of(server: Server, session: str) -> dict[str, list[int]]:
             uid = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Uid:")).split()[1]
             found["host" if int(uid) % 2 else "kernels"].append(int(pid))
     return found
+
+
+def runs_of(server: Server, session: str) -> Counter[str]:
+    """How often each cell has run in a living session, by the files that they leave (cells.py)."""
+    for pid in processes_of(server, session)["init"]:
+        with contextlib.suppress(FileNotFoundError):
+            return Counter(name.rpartition(".")[0] for name in os.listdir(f"/proc/{pid}/root/workspace/ran"))
+    return Counter()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kernel_client import Kernel, is_gone
+from tests.support.kernel_client import Kernel, hears_a_namesake, is_gone
 
 pytestmark = pytest.mark.bash
 
@@ -221,3 +221,7 @@ def test_sigterm_ends_all() -> None:
         assert Path(kernel.directory, "trapped").read_text() == "trapped\n"
     finally:
         kernel.close()
+
+
+def test_a_host_that_follows_one_that_was_killed_is_heard(bash: Kernel) -> None:
+    assert hears_a_namesake(bash.client)

@@ -19,6 +19,8 @@ import psutil
 import pytest
 from jupyter_client.manager import KernelManager
 
+from tests.support.kernel_client import hears_a_namesake
+
 FOLDER = Path(sys.prefix) / "share/jupyter/kernels/java"
 
 pytestmark = pytest.mark.skipif(
@@ -429,3 +431,7 @@ def test_end_within_a_second_with_children(another: Kernel, how: str) -> None:
     child_gone = threading.Event()
     psutil.wait_procs([child], timeout=1, callback=lambda _: child_gone.set())
     assert child_gone.is_set()
+
+
+def test_a_host_that_follows_one_that_was_killed_is_heard(kernel: Kernel) -> None:
+    assert hears_a_namesake(kernel.client)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kernel_client import Kernel, is_gone
+from tests.support.kernel_client import Kernel, hears_a_namesake, is_gone
 
 pytestmark = pytest.mark.javascript
 
@@ -329,3 +329,7 @@ def test_typescript_errors_and_files(ts: Kernel) -> None:
     assert ts.ask("is_complete_request", code="function f(a: number) {")["status"] == "incomplete"
     Path(ts.directory, "lib.ts").write_text("export enum C { R, G }\nexport const twice = (x: number): number => x * 2;\n")
     assert text(ts, "import {twice, C} from './lib'; twice(C.G)") == "2"
+
+
+def test_a_host_that_follows_one_that_was_killed_is_heard(js: Kernel) -> None:
+    assert hears_a_namesake(js.client)

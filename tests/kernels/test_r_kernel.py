@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kernel_client import Kernel, is_gone
+from tests.support.kernel_client import Kernel, hears_a_namesake, is_gone
 
 pytestmark = pytest.mark.r
 
@@ -256,3 +256,7 @@ def test_sigterm_ends_all() -> None:
         assert all(is_gone(int(child)) for child in children)
     finally:
         kernel.close()
+
+
+def test_a_host_that_follows_one_that_was_killed_is_heard(r: Kernel) -> None:
+    assert hears_a_namesake(r.client)

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
+from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 
@@ -75,6 +77,21 @@ class Cell:
     def order(self) -> list[str]:
         """The kinds of output, streams by name."""
         return [out.get("name") or out["type"] for out in self.outputs]
+
+
+def hears_a_namesake(client: BlockingKernelClient) -> bool:
+    """Whether a kernel answers a client that has the name of another one whose connection has not ended yet, as a host has that follows one that was killed."""
+    info = client.get_connection_info()
+    separator = "-" if info["transport"] == "ipc" else ":"
+    with zmq.Context() as context, context.socket(zmq.DEALER) as first, context.socket(zmq.DEALER) as second:
+        for sock in (first, second):
+            sock.linger = 0
+            sock.setsockopt(zmq.IDENTITY, b"the same name")
+            sock.connect(f"{info['transport']}://{info['ip']}{separator}{info['shell_port']}")
+            client.session.send(sock, "kernel_info_request", {})
+            if not sock.poll(1000 * TIMEOUT_S):
+                return False
+    return True
 
 
 class Kernel:

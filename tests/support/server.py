@@ -132,13 +132,15 @@ class Server:
                     continue
                 if first <= uid < first + 20_000 or str(self.data_dir) in command:
                     found.append(f"process {entry.name} of {uid}: {command[:100]}")
-        name = "kernelgate-" + hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:8]
-        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{name}")] + [
-            str(path) for path in Path("/sys/fs/cgroup").glob(name)
-        ]
+        found += [str(path) for path in self.cgroups()]
         found += [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(self.data_dir) in line]
         found += [str(path) for path in self.data_dir.rglob("*.sock")]
         return found
+
+    def cgroups(self) -> list[Path]:
+        """Those in which its sessions' groups are."""
+        name = "kernelgate-" + hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:8]
+        return [*Path("/sys/fs/cgroup").glob(f"*/{name}"), *Path("/sys/fs/cgroup").glob(name)]
 
     def __enter__(self) -> Server:
         return self.start()

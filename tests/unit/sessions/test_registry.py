@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelgate.sessions.registry import Registry, Row
+from kernelgate.errors import NoSpace
+from kernelgate.sessions.registry import Registry, RegistryCorrupt, Row, open_registry
 
 
 @pytest.fixture
@@ -131,3 +132,79 @@ def test_ended_before_and_touch(registry):
     assert registry.get("s1").last_activity_at == 2000.0
     assert registry.get("nothing") is None
     assert [one.id for one in registry.by_state("closed", "lost")] == ["s2", "s3"]
+
+
+def _fill(directory):
+    """A registry with a session of each state that has a directory, and a token."""
+    registry = open_registry(directory / "registry.sqlite")
+    _, secret = registry.create_token("a")
+    revoked, _ = registry.create_token("b")
+    registry.revoke_token(revoked.id)
+    rows = [
+        row(1, labels={"k": "ü"}),
+        row(2, state="ready", token_id=None),
+        row(3, state="closed", reason="idle", ended_at=5.0),
+        row(4, state="starting", token_id=None),
+    ]
+    for one in rows:
+        (directory / "sessions" / one.id).mkdir(parents=True)
+        registry.save(one)
+    registry.lose("s1", "why", 9.0)
+    registry.lose("s3", "not any more", 9.0)
+    registry.save(row(5))
+    registry.delete("s5")
+    registry.close()
+    return rows, secret
+
+
+@pytest.mark.parametrize("harm", ["garbage", "cut", "pages", "gone", "empty"])
+def test_a_destroyed_one_is_made_again(tmp_path, harm):
+    rows, secret = _fill(tmp_path)
+    path = tmp_path / "registry.sqlite"
+    size = path.stat().st_size
+    match harm:
+        case "garbage":
+            path.write_bytes(b"no database " * 1000)
+        case "cut":
+            path.write_bytes(path.read_bytes()[: size // 2 + 100])
+        case "pages":
+            path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (size - 4096))
+        case "gone":
+            path.unlink()
+        case "empty":
+            path.write_bytes(b"")
+    if harm not in ("gone", "empty"):
+        with pytest.raises(RegistryCorrupt):
+            Registry(path)
+    registry = open_registry(path)
+    assert registry.token(secret).name == "a"
+    assert [token.name for token in registry.tokens()] == ["a"]
+    # One that was being made had no caller yet; the keeper takes away what it left.
+    assert registry.ids() == {"s1", "s2", "s3"}
+    lost = registry.get("s1")
+    assert (lost.state, lost.reason, lost.ended_at, lost.labels) == ("lost", "why", 9.0, {"k": "ü"})
+    for one in rows[1:3]:
+        assert replace(registry.get(one.id), last_activity_at=one.last_activity_at) == one
+    assert registry.get("s2").last_activity_at > 1_000_000  # nobody was idle because the registry was gone
+    assert len(list(tmp_path.glob("registry.sqlite.damaged-*"))) == (harm not in ("gone", "empty"))
+    registry.close()
+
+
+def test_a_record_that_cannot_be_read_is_left_out(tmp_path, caplog):
+    _fill(tmp_path)
+    (tmp_path / "registry.sqlite").unlink()
+    (tmp_path / "sessions" / "s1" / "session.json").write_text('{"id": "s1"')
+    (tmp_path / "sessions" / "s2" / "session.json").write_text('{"id": "s2", "what": 1}')
+    registry = open_registry(tmp_path / "registry.sqlite")
+    assert registry.ids() == {"s3"}
+    assert caplog.text.count("cannot be read") == 2
+    registry.close()
+
+
+def test_no_room(registry):
+    registry.save(row(1))
+    (pages,) = registry._db.execute("PRAGMA page_count").fetchone()
+    registry._db.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(NoSpace, match="no room"):
+        registry.save(row(2, labels={"long": "x" * 50_000}))
+    assert registry.get("s1") is not None

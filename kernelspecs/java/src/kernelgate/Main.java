@@ -106,6 +106,8 @@ public final class Main {
     private static ZMQ.Socket bind(ZMQ.Context context, SocketType type, Map<String, Object> connection, String port) throws IOException {
         ZMQ.Socket socket = context.socket(type);
         socket.setLinger(1000);
+        // A client that follows one that was killed has its name; it must not be ignored because the end of the other has not been noticed yet.
+        if (type == SocketType.ROUTER) socket.setRouterHandover(true);
         if (type == SocketType.XPUB) {
             // Wait for a slow subscriber instead of dropping; a message has up to 256 KiB, so this bounds the memory.
             socket.setXpubNoDrop(true);
