@@ -52,6 +52,7 @@ def tight(tmp_path_factory: pytest.TempPathFactory, other_python: Path) -> Itera
         "sessions.pool_size=1",
         "sessions.max_sessions=6",
         "sessions.retention_s=3",
+        "sessions.max_upload_bytes=4000000",
         "executions.timeout_s=30",
         "executions.max_timeout_s=40",
         "executions.ceiling_output_bytes=400000000",

@@ -419,7 +419,42 @@ def test_an_upload_may_be_larger_than_other_bodies(tight_api):
     assert (
         tight_api.call("PUT", f"{base}/content", 201, params={"path": "f"}, content=b"x" * 3_000_000)["size"] == 3_000_000
     )  # above server.max_body_bytes
+    # Its own limit holds whether or not its size is said before.
+    for content in (b"x" * 4_000_001, iter([b"x" * 1_000_001] * 4)):
+        refused = tight_api.call("PUT", f"{base}/content", 413, params={"path": "more"}, content=content)
+        assert "sessions.max_upload_bytes" in refused["error"]["message"]
+    assert [one["name"] for one in tight_api.call("GET", base)["entries"]] == ["f"]
     tight_api.delete(session)
+
+
+def test_who_sends_nothing_more_is_let_go(tight, tight_api):
+    """`server.write_timeout_s` is 1 s there: as many uploads as there may be stall, and hold nothing for longer."""
+    session = tight_api.create()
+    base = f"/v1/sessions/{session}/files"
+    stalled = [half_a_request(tight, base, f"f{number}", 200_000) for number in range(24)]
+    tight_api.until(lambda: tight_api.http.put(f"{base}/content", params={"path": "one-more"}, content=b"x").status_code == 429)
+    for connection in stalled:
+        connection.settimeout(60)
+        assert connection.recv(1) == b""  # the server has hung up
+        connection.close()
+    tight_api.until(lambda: tight_api.http.put(f"{base}/content", params={"path": "one-more"}, content=b"x").is_success)
+    assert [one["name"] for one in tight_api.call("GET", base)["entries"]] == ["one-more"]
+    tight_api.delete(session)
+
+
+def test_hard_links(files):
+    """Two names of one file: what is written whole gets a file of its own, what is appended to as well, and the other name keeps what it had."""
+    files.put("one", b"old")
+    files.run("import os; os.link('one', 'two'); os.link('one', 'three')")
+    assert [(one["name"], one["type"], one["size"]) for one in files.get(path=".")["entries"]] == [
+        ("one", "file", 3), ("three", "file", 3), ("two", "file", 3),
+    ]  # fmt: skip
+    files.put("one", b"new")
+    assert (files.bytes("one"), files.bytes("two")) == (b"new", b"old")
+    files.delete("two")
+    assert files.bytes("three") == b"old"
+    # A name for a file of the machine, which the session may read and not write, cannot be made.
+    assert files.run("try: os.link('/etc/passwd', 'mine'); made = True\nexcept OSError: made = False\nmade") == "False"
 
 
 def test_a_full_disk(files):
@@ -437,11 +472,13 @@ def test_a_full_disk(files):
 # -- those who leave, and those who interfere --
 
 
-def half_a_request(server, files, path, size):
+def half_a_request(server, base, path, size):
     """An upload of which only a part is sent: the connection."""
     host, port = server.url.removeprefix("http://").split(":")
     sock = socket.create_connection((host, int(port)))
-    head = f"PUT {files.base}/content?path={path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {server.token}\r\nContent-Length: {size}\r\n\r\n"
+    head = (
+        f"PUT {base}/content?path={path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {server.token}\r\nContent-Length: {size}\r\n\r\n"
+    )
     sock.sendall(head.encode() + b"x" * (size // 2))
     return sock
 
@@ -450,7 +487,7 @@ def test_who_leaves_in_the_middle_leaves_nothing(server, files):
     files.put("kept", b"old")
     files.put("log", b"old")
     for path in ("new", "kept", "log&mode=append"):
-        half_a_request(server, files, path, 8 * MiB).close()
+        half_a_request(server, files.base, path, 8 * MiB).close()
     files.api.until(lambda: files.api.call("GET", f"/v1/sessions/{files.session}") and files.bytes("log") == b"old")
     assert files.bytes("kept") == b"old"
     assert files.names() == ["kept", "log"]
