@@ -12,6 +12,7 @@ with its own queue, a cell that fails takes those of its client that wait with i
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import time
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: A context's frame log; the oldest messages are let go of beyond it.
-LOG_BYTES = 256 * 1024 * 1024
+#: A context's frame log, and those of a session together where its journal has no limit; the oldest messages are let go of beyond it.
+LOG_BYTES, ALL_LOGS_BYTES = 256 * 1024 * 1024, 1024 * 1024 * 1024
 #: Messages whose replies may still come, and clients that may come back.
 _REMEMBERED = 4096
 #: What clients sent while the kernel was not ready; they are read on when it is.
@@ -83,6 +84,7 @@ class _Away:
 
     at: int
     names: list[str] = field(default_factory=list)
+    inherited: bool = False  # what it left behind was given to another
 
 
 class Relay:
@@ -102,6 +104,12 @@ class Relay:
         self._held_bytes = 0
         self._restarts: deque[float] = deque(maxlen=_RESTARTS)
         self.restarting = self.closed = False
+
+    def recover(self, job: Job) -> None:
+        """An execution that a dead host had taken from a frontend."""
+        if job.origin is not None:
+            _remember(self._requests, job.origin.msg_id, job.execution.id)
+            _remember(self._senders, job.origin.msg_id, job.origin.client)
 
     # -- from frontends --
 
@@ -306,15 +314,17 @@ class Relay:
             return known.at
         for name, away in reversed(self._away.items()):
             waiting = any(job.origin is not None and job.origin.client == name for job in self.context.jobs())
-            if waiting or self._last_for.get(name, 0) > away.at:
+            if not away.inherited and (waiting or self._last_for.get(name, 0) > away.at):
                 client.names.update((name, *away.names))
-                del self._away[name]
+                away.inherited = True
                 return away.at
         return self.log.last_seq
 
     def detach(self, client: Client, at: int) -> None:
         self.clients.remove(client)
         if self.closed:
+            if not self.clients:
+                self.log.close()
             return
         away = _Away(at, sorted(client.names - {client.name}))
         _remember(self._away, client.name, away)
@@ -325,11 +335,14 @@ class Relay:
         self.abort()
         self.status("dead")
         self.closed = True
-        self.log.flush()
+        with contextlib.suppress(OSError):
+            self.log.flush()
+        self.log.path.unlink(missing_ok=True)
+        self._frontends.forget(self)
+        if not self.clients:
+            self.log.close()
         for client in list(self.clients):
             client.advance()
-        self._frontends.forget(self)
-        self.log.close(remove=True)
 
 
 class Client:
@@ -374,6 +387,7 @@ class Client:
             if self._offset >= source.size:
                 if self._relay.closed:
                     connection.finish({"end": True, "deleted": True})
+                    self.closed()
                 return
             if self._offset < source.start:
                 self._offset = source.start
@@ -423,11 +437,19 @@ class Frontends:
     def forget(self, relay: Relay) -> None:
         self.relays.pop(relay.context.id, None)
         relay.context.relay = None
+        self._share()
 
     def _relay(self, context: Context) -> Relay:
         if context.relay is None:
             context.relay = self.relays[context.id] = Relay(self, context)
+            self._share()
         return context.relay
+
+    def _share(self) -> None:
+        """All logs together have the room of one journal."""
+        together = self.host.config["journal_bytes"] or ALL_LOGS_BYTES
+        for relay in self.relays.values():
+            relay.log.limit_bytes = min(LOG_BYTES, together // len(self.relays))
 
     # -- requests --
 

@@ -306,6 +306,8 @@ class SessionHost:
             context = self.contexts.get(request["context_tag"]["id"]) or self._add_context(Context(self, **request["context_tag"]))
             job = self._job(request, context)
             self.jobs[execution_id] = (context, job)
+            if context.relay is not None:
+                context.relay.recover(job)
             if not was_sent:
                 context.submit(job)
             else:

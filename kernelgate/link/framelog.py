@@ -64,7 +64,7 @@ class FrameLog:
     """One context's file. Raises OSError where it cannot be used."""
 
     def __init__(self, path: Path, *, limit_bytes: int) -> None:
-        self.path, self._limit_bytes = path, limit_bytes
+        self.path, self.limit_bytes = path, limit_bytes
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.size = os.fstat(self._fd).st_size
         self.start = 0  # what lies before was let go of
@@ -132,8 +132,8 @@ class FrameLog:
             self._index(self.size, seq)
             self.size += len(record)
         self.last_seq = last
-        if self.size - self.start > self._limit_bytes:
-            self._let_go(self.size - self._limit_bytes * 3 // 4)
+        if self.size - self.start > self.limit_bytes:
+            self._let_go(self.size - self.limit_bytes * 3 // 4)
         return True
 
     def _let_go(self, before: int) -> None:
@@ -164,7 +164,5 @@ class FrameLog:
         at = bisect_right(self._checkpoints, (seq, self.size)) - 1
         return self._checkpoints[at][1] if at >= 0 else self.start
 
-    def close(self, *, remove: bool = False) -> None:
+    def close(self) -> None:
         os.close(self._fd)
-        if remove:
-            self.path.unlink(missing_ok=True)

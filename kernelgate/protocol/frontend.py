@@ -66,12 +66,17 @@ def names(header: bytes) -> tuple[str, str]:
 
 
 def check(parts: list[bytes]) -> tuple[str, str]:
-    """That the four parts are JSON objects. Returns `msg_id` and `msg_type`. Raises RemoteProtocolError."""
+    """That the four parts are JSON objects, as Python's kernels read JSON: with NaN and half surrogates. Returns `msg_id` and `msg_type`. Raises RemoteProtocolError."""
     for name, part in zip(_PARTS, parts, strict=False):
         try:
             msgspec.json.decode(part, type=dict[str, msgspec.Raw])
-        except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as exc:
-            raise RemoteProtocolError(f"a message's {name} is no JSON object ({exc})") from exc
+        except (msgspec.ValidationError, msgspec.DecodeError, RecursionError):
+            try:
+                found = json.loads(part)
+            except (ValueError, RecursionError) as exc:
+                raise RemoteProtocolError(f"a message's {name} is no JSON ({exc})") from exc
+            if not isinstance(found, dict):
+                raise RemoteProtocolError(f"a message's {name} is no JSON object") from None
     return names(parts[0])
 
 
@@ -122,6 +127,6 @@ def _split(data: bytes) -> tuple[bytes, list[bytes]]:
 
 def _dump(value: Any) -> bytes:
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    except ValueError as exc:  # half a surrogate, NaN
-        raise RemoteProtocolError(f"the message cannot be sent on as JSON ({exc})") from exc
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half a surrogate
+        return json.dumps(value, separators=(",", ":")).encode()

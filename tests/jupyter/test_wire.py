@@ -92,6 +92,17 @@ def test_a_client_that_comes_back_gets_what_it_missed(server, kernel):
             other.close()
 
 
+def test_who_reads_what_another_left_behind_takes_nothing_from_it(server, kernel):
+    first = Frontend(server, kernel)
+    asked = first.execute(SLOW)
+    first.wait(lambda message: kind(message) == "iopub:execute_input")
+    first.abort()
+    for name in ("", first.session):
+        with Frontend(server, kernel, session=name) as client:
+            client.finish(asked)
+            assert text(client.of(asked)).endswith(SLOW_TEXT[-100:])
+
+
 def test_a_client_that_left_nothing_behind_is_no_burden_to_the_next(server, kernel):
     with Frontend(server, kernel) as first:
         first.run("print('of the first')")
@@ -217,6 +228,7 @@ def test_nonsense_is_dropped_and_the_connection_stays(server, kernel):
             for data in bad:
                 one.send_raw(data)
             one.send("execute_request", {"code": "1"}, channel="nowhere")
+            assert statuses(one.run("'half of a character: \ud83d'"))
             broken = one.send("execute_request", {"code": 7})
             assert one.reply(broken)["content"]["status"] == "error"
             assert one.run("1")

@@ -1,8 +1,9 @@
 """`/api/kernels/ID/channels`: the WebSocket of a frontend, in both of Jupyter's framings.
 
 The gateway only moves messages: the session's host keeps what the kernel says, numbered, and knows how far each client has come, so a frontend that was away, or whose
-gateway was killed, goes on where it was. How far it has come is what it has seen: behind every batch of messages goes a ping with the batch's number, and clients answer
-pings in order. Of a client that answers none, what its socket took counts as seen. A batch that was sent just before the end and not confirmed yet may come twice.
+gateway was killed, goes on where it was. How far it has come is what it has seen: behind the messages goes a ping with the number of the last, and clients answer pings
+in order. One ping is under way at a time, since there are clients that take many for an attack. Of a client that answers none, what its socket took counts as seen. What
+was sent just before the end and not confirmed yet may come twice.
 
 Nothing is dropped to go faster: a reader that is slow is waited for, what is meant for it stays on disk, and one that takes nothing at all is closed with 1013.
 """
@@ -55,7 +56,9 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
         self._sent: int | None = None
         self._seen = 0
         self._answers_pings = False
-        self._unconfirmed: deque[tuple[int, int, float]] = deque()  # (number, messages, when)
+        self._pinged: int | None = None  # the number of the ping under way
+        # (number, messages, when) of the last batches; more than are trusted need not be told apart.
+        self._unconfirmed: deque[tuple[int, int, float]] = deque(maxlen=_TRUSTED_MESSAGES + 1)
 
     async def prepare(self) -> None:
         self.enter()
@@ -81,6 +84,8 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
         """The same client on a new socket: the old one, of which it may not know that it is dead, ends first."""
         for other in list(self.services.channels):
             if isinstance(other, ChannelsHandler) and other.kernel == self.kernel and other._name == self._name:  # noqa: SLF001 - of this class
+                if other._sent is not None:  # noqa: SLF001
+                    self._sent = self._seen = other._position()  # noqa: SLF001
                 await other.leave()
                 other.close(1000, "the client has connected again")
 
@@ -135,6 +140,15 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
         self._seen = max(self._seen, int(data))
         while self._unconfirmed and self._unconfirmed[0][0] <= self._seen:
             self._unconfirmed.popleft()
+        if self._pinged is not None and self._seen >= self._pinged:
+            self._pinged = None
+            self._ask_how_far()
+
+    def _ask_how_far(self) -> None:
+        if self._pinged is None and self._unconfirmed:
+            self._pinged = self._unconfirmed[-1][0]
+            with contextlib.suppress(websocket.WebSocketClosedError):
+                self.ping(str(self._pinged).encode())
 
     def _position(self) -> int:
         assert self._sent is not None
@@ -221,8 +235,7 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
             await self._put(messages)
             self._sent = at = _number(header)
             self._unconfirmed.append((at, len(messages), time.monotonic()))
-            with contextlib.suppress(websocket.WebSocketClosedError):
-                self.ping(str(at).encode())
+            self._ask_how_far()
             if not self._left:
                 await link.send({"at": at})
         return False
@@ -234,12 +247,12 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
             channel, parts = frontend.decode(message)
             framed: str | bytes = message if self._v1 else frontend.to_legacy(channel, parts)
             future = self.write_message(framed, binary=isinstance(framed, bytes))
+            future.add_done_callback(_looked_at)
         if future is None:
             return
         # Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
         done, _ = await asyncio.wait({future}, timeout=self.services.settings.server.write_timeout_s)
         if not done:
-            future.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())
             log.info("a reader that takes nothing was let go", extra={"request_id": self.request_id})
             self.close(1013, "the reader takes nothing")
             raise websocket.WebSocketClosedError
@@ -292,6 +305,12 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
                 await handler.ask(self.services, self.kernel.session, "context_restart", context=self.kernel.context)
             else:
                 await handler.delete(self, self.kernel)
+
+
+def _looked_at(future: asyncio.Future[None]) -> None:
+    """Of the messages of a batch the last one is waited for: where it cannot be written, none before it matters."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _message(msg_type: str, content: dict[str, Any], *, channel: str = "iopub", parent: bytes = b"{}") -> bytes:

@@ -57,9 +57,7 @@ def test_a_v1_frame_cut_short_raises(cut):
         frontend.decode(whole[: min(cut, len(whole) - 1)])
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", "1", '{"header":1}', '{"header":{},"content":{"a":NaN}}', '{"header":{},"content":{"a":"\\ud800"}}', "[" * 100_000]
-)
+@pytest.mark.parametrize("text", ["{", "[]", "1", '{"header":1}', "[" * 100_000])
 def test_legacy_text_that_is_no_message_raises(text):
     with pytest.raises(RemoteProtocolError):
         frontend.from_legacy(text)
@@ -71,6 +69,12 @@ def test_legacy_text_that_is_no_message_raises(text):
 def test_parts_that_are_no_message_raise(parts):
     with pytest.raises(RemoteProtocolError):
         frontend.check(parts)
+
+
+def test_half_a_surrogate_goes_through():
+    _, parts = frontend.from_legacy('{"header":{"msg_id":"1","msg_type":"t"},"content":{"code":"\\ud800"}}')
+    assert frontend.check(parts) == ("1", "t")
+    assert json.loads(parts[3]) == {"code": "\ud800"}
 
 
 def test_parts_that_are_one_have_id_and_type():
