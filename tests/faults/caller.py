@@ -104,6 +104,13 @@ class Refused(Exception):
 
 #: Each thread's client: making one costs more than most requests.
 _clients = threading.local()
+_made: list[Api] = []
+
+
+def hang_up() -> None:
+    """Closes every thread's client."""
+    while _made:
+        _made.pop().http.close()
 
 
 def patient(server: Server, what: Callable[[Api], Any], *, within_s: float = PATIENCE_S) -> Any:
@@ -113,6 +120,7 @@ def patient(server: Server, what: Callable[[Api], Any], *, within_s: float = PAT
         try:
             if getattr(_clients, "of", None) != (server.url, server.token):
                 _clients.of, _clients.api = (server.url, server.token), server.api(verify=False)
+                _made.append(_clients.api)
             return what(_clients.api)
         except httpx.TransportError as exc:
             last: object = exc

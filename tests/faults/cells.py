@@ -101,6 +101,8 @@ def judge(cell: Cell, events: list[dict[str, Any]], *, gaps: bool, deaths: bool)
                 pieces[-1] += event["text"]
             case "gap":
                 pieces.append("")
+            case "error" if gaps and event["error"]["name"] == "ReplyLost":
+                pass  # a reply on its way to a host that was killed: the end says so
             case "stderr" | "error" if not deaths:
                 problems.append(f"{event['type']}: {event.get('text') or event.get('error')}")
             case "result":

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from tests.faults.caller import Caller, Ledger
+from tests.faults.caller import Caller, Ledger, hang_up
 from tests.faults.cells import LANGUAGES
 from tests.faults.faults import FAULTS, GATEWAY_FAULTS, Faults
 from tests.faults.machine import ChaosServer, ended_by_force, memory_disk
@@ -90,6 +90,7 @@ class Chaos:
                 if caller.thread.is_alive():
                     self.ledger.add("unanswered")
                     self.ledger.problem(f"{caller.thread.name} has not ended")
+            hang_up()
             self.left_behind = self.faults.sessions_left()
             self.server.stop()
             self.server.embedded(True).start()
