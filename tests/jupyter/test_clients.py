@@ -40,23 +40,29 @@ def run(program: str, *arguments: str, env: dict[str, str]) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "language", [pytest.param(path.stem, marks=getattr(pytest.mark, path.stem)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
-)
-def test_nbclient_runs_every_notebook(server, environment, language):
-    """It opens its socket without a token and always asks for `python3`: the path has the token and says which kernel."""
-    program = f"""
+EXECUTE = f"""
 import json, sys, nbformat
 from nbclient import NotebookClient
 notebook = nbformat.read(sys.argv[1], 4)
 NotebookClient(notebook, kernel_manager_class={GATEWAY!r}, kernel_name="python3", timeout=100).execute()
 print(json.dumps([[output["output_type"] for output in cell["outputs"]] for cell in notebook.cells if cell.cell_type == "code"]))
 """
-    assert languages.load()[language].ready
-    url = f"{server.url}/t/{server.token}/k/{language}"
-    outputs = json.loads(run(program, str(NOTEBOOKS / f"{language}.ipynb"), env={**environment, "JUPYTER_GATEWAY_URL": url}))
-    assert any(outputs)
-    assert not any("error" in kinds for kinds in outputs)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def executing(server, environment) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Every notebook of a language that is here, each executed by an nbclient of its own, while other tests run."""
+    ready = languages.load()
+    processes = {}
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        if ready[path.stem].ready:
+            env = {**environment, "JUPYTER_GATEWAY_URL": f"{server.url}/t/{server.token}/k/{path.stem}"}
+            command = [sys.executable, "-W", "ignore", "-c", EXECUTE, str(path)]
+            processes[path.stem] = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    yield processes
+    for process in processes.values():
+        process.kill()
+        process.communicate()
 
 
 def test_papermill(server, environment, tmp_path):
@@ -218,7 +224,7 @@ def test_an_interrupt_never_ends_a_kernel(server, api):
     made = start(api)
     with Frontend(server, made) as one:
         one.run("kept = 1")
-        asked = one.execute("import time\nfor _ in range(12):\n    try: time.sleep(0.5)\n    except KeyboardInterrupt: pass")
+        asked = one.execute("import time\nfor _ in range(13):\n    try: time.sleep(0.42)\n    except KeyboardInterrupt: pass")
         one.wait(lambda message: kind(message) == "iopub:execute_input" and message["parent_header"]["msg_id"] == asked)
         by_message = one.send("interrupt_request", {}, channel="control")
         assert one.reply(by_message)["content"]["status"] == "ok"
@@ -239,3 +245,15 @@ def test_jupyter_kernelgate_says_how_and_runs_a_client_so(server, environment, t
     assert ran.stdout.split() == [f"{server.url}/t/{server.token}/k/r", server.token]
     assert call("--url", server.url, "--token", "x", "no-such-command").returncode == 127
     assert call().returncode == 3
+
+
+@pytest.mark.parametrize(
+    "language", [pytest.param(path.stem, marks=getattr(pytest.mark, path.stem)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+)
+def test_nbclient_runs_every_notebook(executing, language):
+    """It opens its socket without a token and always asks for `python3`: the path has the token and says which kernel."""
+    printed, errors = executing[language].communicate(timeout=110)
+    assert executing[language].returncode == 0, errors[-3000:]
+    outputs = json.loads(printed)
+    assert any(outputs)
+    assert not any("error" in kinds for kinds in outputs)
