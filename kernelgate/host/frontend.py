@@ -44,6 +44,8 @@ LOG_BYTES, ALL_LOGS_BYTES = 256 * 1024 * 1024, 1024 * 1024 * 1024
 _REMEMBERED = 4096
 #: What clients sent while the kernel was not ready; they are read on when it is.
 _HELD_BYTES = 64 * 1024 * 1024
+#: One message to frontends; the gateway holds it whole.
+MESSAGE_BYTES = 64 * 1024 * 1024
 #: A kernel that dies again and again is not started for its frontends any more.
 _RESTARTS, _RESTARTS_WITHIN_S = 5, 60.0
 
@@ -199,7 +201,19 @@ class Relay:
             return
         else:
             client = self._sender_of(message)
-        self._append(client, frontend.encode(channel, message.parts))
+        size = sum(map(len, message.parts))
+        if size > MESSAGE_BYTES:
+            self._too_large(channel, message, size, client)
+        else:
+            self._append(client, frontend.encode(channel, message.parts))
+
+    def _too_large(self, channel: str, message: Message, size: int, client: str) -> None:
+        text = f"a message of {size} bytes ({message.msg_type[:50]}) was left out: one may have {MESSAGE_BYTES}"
+        if channel == "iopub":
+            self.say("iopub", "stream", {"name": "stderr", "text": f"[{text}]\n"}, parent=message.parts[1])
+        else:
+            error = {"status": "error", "ename": "MessageTooLarge", "evalue": text, "traceback": []}
+            self.say(channel, message.msg_type, error, parent=message.parts[1], client=client)
 
     def _append(self, client: str, frame: bytes) -> None:
         seq = self.log.append(client, frame)
@@ -304,6 +318,8 @@ class Relay:
 
     def attach(self, client: Client, after: int | None) -> int:
         """Where a client begins. A gateway that knows says it (`after`); else a known one goes on where it was, and a new one takes the place of one that left answers behind."""
+        for other in [other for other in self.clients if other.name == client.name]:
+            other.replaced()
         self.clients.append(client)
         known = self._away.pop(client.name, None)
         if known is not None:
@@ -404,6 +420,11 @@ class Client:
             self._after = max(self._after, last)
             if picked:
                 connection.write({"at": self._after}, b"".join(picked))
+
+    def replaced(self) -> None:
+        """The same client is here on another connection: what this one has to say of its end would come too late."""
+        self._connection.finish({"end": True})
+        self.closed()
 
     def closed(self) -> None:
         """It has left, or its gateway has died: then all that was given to its socket counts as received."""

@@ -240,3 +240,10 @@ def test_signatures_and_keys_are_not_shown(server, kernel):
         assert all(
             set(message) == {"channel", "header", "parent_header", "metadata", "content", "buffers", "at"} for message in one.received
         )
+
+
+def test_a_message_that_is_too_large_is_left_out_and_said(server, kernel):
+    with Frontend(server, kernel) as one:
+        messages = one.run("from IPython.display import display\ndisplay({'text/plain': 'x' * 70_000_000}, raw=True); 'after'")
+        assert "was left out: one may have 67108864" in text(messages)
+        assert [m["content"]["data"]["text/plain"] for m in messages if kind(m) == "iopub:execute_result"] == ["'after'"]

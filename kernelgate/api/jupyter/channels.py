@@ -17,7 +17,6 @@ import logging
 import secrets
 import socket
 import time
-from collections import deque
 from typing import Any
 
 from tornado import websocket
@@ -34,8 +33,8 @@ from kernelgate.protocol import frontend
 
 log = logging.getLogger(__name__)
 
-#: A batch of so few messages that was sent so short a time before the end, and not confirmed yet, counts as seen.
-_TRUSTED_MESSAGES, _TRUSTED_S = 3, 0.1
+#: A client that leaves its first ping unanswered for so long answers none.
+_FIRST_PONG_S = 5.0
 _REATTACH_TRIES = 25
 _MAX_NAME = 256
 _LOST = "Messages that were sent while this client was away are not there any more: there were too many."
@@ -57,8 +56,7 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
         self._seen = 0
         self._answers_pings = False
         self._pinged: int | None = None  # the number of the ping under way
-        # (number, messages, when) of the last batches; more than are trusted need not be told apart.
-        self._unconfirmed: deque[tuple[int, int, float]] = deque(maxlen=_TRUSTED_MESSAGES + 1)
+        self._first_ping_at = 0.0
 
     async def prepare(self) -> None:
         self.enter()
@@ -137,27 +135,30 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
         stream = getattr(self.ws_connection, "stream", None)
         if stream is not None and stream.socket is not None:
             stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        self._seen = max(self._seen, int(data))
-        while self._unconfirmed and self._unconfirmed[0][0] <= self._seen:
-            self._unconfirmed.popleft()
+        self._seen = max(self._seen, min(int(data), self._sent or 0))
         if self._pinged is not None and self._seen >= self._pinged:
             self._pinged = None
             self._ask_how_far()
+        self._tasks.start(self._report(), "frontend:report")
 
     def _ask_how_far(self) -> None:
-        if self._pinged is None and self._unconfirmed:
-            self._pinged = self._unconfirmed[-1][0]
+        if self._pinged is None and self._sent is not None and self._sent > self._seen:
+            self._pinged = self._sent
+            self._first_ping_at = self._first_ping_at or time.monotonic()
             with contextlib.suppress(websocket.WebSocketClosedError):
                 self.ping(str(self._pinged).encode())
 
     def _position(self) -> int:
         assert self._sent is not None
-        if not self._answers_pings or not self._unconfirmed:
-            return self._sent
-        messages = sum(count for _, count, _ in self._unconfirmed)
-        if messages <= _TRUSTED_MESSAGES and time.monotonic() - self._unconfirmed[0][2] < _TRUSTED_S:
-            return self._sent
-        return self._seen
+        answers = self._answers_pings or time.monotonic() - self._first_ping_at < _FIRST_PONG_S
+        return self._seen if answers else self._sent
+
+    async def _report(self) -> None:
+        """Tells the host how far the client has come, for when this gateway cannot do so any more."""
+        link = self._link
+        if link is not None and self._linked.is_set():
+            with contextlib.suppress(HostUnavailable):  # who reads from it goes and finds it again
+                await link.send({"at": self._position()})
 
     async def leave(self) -> None:
         """Tells the host that the client is gone, and how far it has come. Once."""
@@ -233,19 +234,22 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
             except ValueError as exc:
                 raise RemoteProtocolError("the session's host sent something that is no message") from exc
             await self._put(messages)
-            self._sent = at = _number(header)
-            self._unconfirmed.append((at, len(messages), time.monotonic()))
+            self._sent = _number(header)
             self._ask_how_far()
-            if not self._left:
-                await link.send({"at": at})
+            if not self._answers_pings and not self._left:
+                await link.send({"at": self._position()})
         return False
 
     async def _put(self, messages: list[bytes]) -> None:
         """Writes them, and waits until the socket has taken them. Raises WebSocketClosedError."""
         future: asyncio.Future[None] | None = None
         for message in messages:
-            channel, parts = frontend.decode(message)
-            framed: str | bytes = message if self._v1 else frontend.to_legacy(channel, parts)
+            try:
+                channel, parts = frontend.decode(message)
+                framed: str | bytes = message if self._v1 else frontend.to_legacy(channel, parts)
+            except RemoteProtocolError as exc:
+                log.warning("a kernel's message was dropped: %s", exc.detail, extra={"request_id": self.request_id})
+                continue
             future = self.write_message(framed, binary=isinstance(framed, bytes))
             future.add_done_callback(_looked_at)
         if future is None:
