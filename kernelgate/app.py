@@ -285,8 +285,9 @@ def _greet(gateway: Gateway) -> None:
 
     node = gateway.services.keeper.node
     print(f"\n  kernelgate is ready at {gateway.url}\n  token: {gateway.token()}\n")
-    if not node.isolated:
-        print("  WARNING: sandbox.kind is none: sessions are not isolated from each other or from this machine\n")
+    print(f"  limits by: {node.mechanism}\n")
+    for warning in node.warnings():
+        print(f"  WARNING: {warning}\n")
     for one in languages.load(node.python["prefix"]).values():
         print(f"  {one.display_name:28} {'ready' if one.ready else 'not installed; to get it: ' + one.install_command}")
     print(flush=True)

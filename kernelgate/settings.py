@@ -272,7 +272,7 @@ def _checked(settings: Settings) -> Settings:
         value: Any = settings
         for name in key.split("."):
             value = getattr(value, name)
-        if not isinstance(value, int | float) or key == "server.port":
+        if not isinstance(value, int | float) or isinstance(value, bool) or key == "server.port":
             continue
         if not math.isfinite(value) or value < 0 or (value == 0 and key not in _MAY_BE_ZERO):
             raise ConfigError(f"{key} is {value}; it must be {'0 or more' if key in _MAY_BE_ZERO else 'above 0'}")

@@ -21,12 +21,10 @@ class HealthHandler(BaseHandler):
 
     async def get(self) -> None:
         node = self.services.keeper.node
-        warnings = [] if node.isolated else ["sandbox.kind is none: sessions are not isolated from each other or from this machine"]
-        if node.isolated and node.facts.get("cgroup") == 0:
-            warnings.append("no control groups can be used here: memory and process limits of sessions are not in force")
         self.send({
             "status": "ok", "version": kernelgate.__version__, "pid": os.getpid(), "uptime_s": round(time.time() - _STARTED, 3),
-            "sandbox": {"kind": self.services.settings.sandbox.kind, "isolated": node.isolated, "cgroup_version": node.facts.get("cgroup", 0)}, "warnings": warnings,
+            "sandbox": {"kind": self.services.settings.sandbox.kind, "isolated": node.isolated, "cgroup_version": node.facts.get("cgroup", 0), "limits_by": node.mechanism},
+            "warnings": node.warnings(),
         })  # fmt: skip
 
 

@@ -14,6 +14,7 @@ as it comes, the rest runs through a ring of `TAIL_BYTES` that is let out at the
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,12 @@ _TIMES = {"timeout": "wall_time", "cpu_time": "cpu_time"}
 TAIL_BYTES = 64 * 1024
 #: A stream message is cut into events of at most this many characters, so that readers can work in small steps.
 TEXT_EVENT_CHARS = 128 * 1024
+#: Events of one execution, its late ones included: each costs the journal a hundred bytes, also one without content. Beyond, text is cut to its tail, and displays are cut.
+MAX_EVENTS = 500_000
+#: Code raises once; what else comes as an error is kept so often, and of each text of it so many characters.
+MAX_ERRORS, MAX_ERROR_CHARS = 8, 4 * 1024 * 1024
+MAX_DISPLAY_ID_CHARS = 1024
+_DISPLAYS = ("display_data", "execute_result", "update_display_data", "clear_output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,8 @@ class Execution:
     _ring: deque[tuple[str, str, int]] = field(default_factory=deque)
     _ring_bytes: int = 0
     _held: bool = False
+    _events: int = 0
+    _errors: int = 0
     _cut: dict[str, int] = field(default_factory=lambda: {"stdout_bytes": 0, "stderr_bytes": 0, "result_bytes": 0})
 
     def sent(self, msg_id: str, now: float) -> None:
@@ -98,6 +107,7 @@ class Execution:
         if channel == "iopub":
             self._heard_at = now
         emits = self._iopub(message) if channel == "iopub" else self._other(channel, message, now)
+        self._events += len(emits)
         if self.done:
             return [(kind, {**fields, "late": True}) for kind, fields in emits if kind in ("stdout", "stderr", "result", "update", "clear")]
         if self.replied_at is not None and self.idle:
@@ -105,7 +115,7 @@ class Execution:
         return emits
 
     def _other(self, channel: str, message: Message, now: float) -> list[Emit]:
-        if channel == "stdin" and message.msg_type == "input_request":
+        if channel == "stdin" and message.msg_type == "input_request" and self._events < MAX_EVENTS:
             self.waiting_for_input = True
             return [
                 ("input_request", {"prompt": str(message.content.get("prompt") or ""), "password": bool(message.content.get("password"))})
@@ -126,6 +136,9 @@ class Execution:
 
     def _iopub(self, message: Message) -> list[Emit]:
         content = message.content
+        if self._events >= MAX_EVENTS and message.msg_type in _DISPLAYS:
+            self._cut["result_bytes"] += max(1, mime.size_bytes(mime.item(content.get("data"), is_main_result=False, metadata=None)))
+            return []
         match message.msg_type:
             case "status":
                 if content.get("execution_state") == "idle":
@@ -160,7 +173,9 @@ class Execution:
             room = self.limits.output_bytes - min(TAIL_BYTES, self.limits.output_bytes // 2) - self._text_bytes
             if self.done:
                 room = self.limits.output_bytes - self._text_bytes  # nothing will let the ring out any more
-            held = self._held and not self.done
+            held = (self._held or self._events >= MAX_EVENTS) and not self.done
+            if self.done and self._events >= MAX_EVENTS:
+                room = 0
             if held or size > room:
                 if not held and room > 0:
                     head, part = _split(part, room)
@@ -175,6 +190,8 @@ class Execution:
 
     def _hold(self, stream: str, text: str, size: int) -> None:
         limit = self.limits.output_bytes - self._text_bytes
+        if self._events >= MAX_EVENTS:
+            limit = min(limit, TAIL_BYTES)
         if self.done:
             self._cut[f"{stream}_bytes"] += size
             return
@@ -199,7 +216,9 @@ class Execution:
         emits: list[Emit] = [
             ("truncated", {"stream": name, "bytes": cut}) for name in ("stdout", "stderr") if (cut := self._cut[f"{name}_bytes"])
         ]
-        emits += [(stream, {"text": text}) for stream, text, _ in self._ring if text]
+        for stream, pieces in itertools.groupby(self._ring, key=lambda piece: piece[0]):
+            if text := "".join(piece[1] for piece in pieces):
+                emits.append((stream, {"text": text}))
         self._ring.clear()
         self._text_bytes += self._ring_bytes  # what comes late shares the limit
         self._ring_bytes = 0
@@ -219,18 +238,22 @@ class Execution:
         fields: dict[str, Any] = {"result": item}
         transient = content.get("transient")
         display_id = transient.get("display_id") if isinstance(transient, dict) else None
-        if isinstance(display_id, str) and display_id:
+        if isinstance(display_id, str) and 0 < len(display_id) <= MAX_DISPLAY_ID_CHARS:
             fields["display_id"] = display_id
             self.display_ids.add(display_id)
         return [("result", fields)]
 
     def _error(self, content: dict[str, Any]) -> list[Emit]:
         self._error_seen = True
+        self._errors += 1
+        if self._errors > MAX_ERRORS:
+            return []
         if self.stop in _TIMES:
             return []  # finish() names the timeout; the KeyboardInterrupt is only how it was done
         traceback = content.get("traceback")
         lines = [str(line) for line in traceback] if isinstance(traceback, list) else []
         error = {"name": str(content.get("ename") or "Error"), "value": str(content.get("evalue") or ""), "traceback": "\n".join(lines)}
+        error = {name: value[:MAX_ERROR_CHARS] for name, value in error.items()}
         if not self.ansi:
             error = {name: strip_ansi(value) for name, value in error.items()}
         self._error_limit = limit.of_error(error["name"], error["value"])

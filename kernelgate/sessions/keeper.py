@@ -280,7 +280,7 @@ class Keeper:
         `is_wanted`: whether the caller is still there; a session that is not wanted any more is taken away again, and SessionClosed raised.
         Raises CapacityExceeded, InvalidRequest, SandboxUnavailable, NoSpace, StorageUnavailable.
         """
-        wanted = session_limits.asked_for(limits or {}, self.settings)
+        wanted = session_limits.asked_for(limits or {}, self.settings, self.node.lacking)
         session, hello = None, {}
         while session is None and (ready := self._take_ready(wanted)) is not None:
             self._given_at = time.monotonic()

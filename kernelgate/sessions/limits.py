@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kernelgate.errors import InvalidRequest
@@ -70,8 +70,8 @@ def ceilings(settings: Settings) -> dict[str, tuple[float | None, str]]:
     return found
 
 
-def asked_for(wanted: Mapping[str, Any], settings: Settings) -> Limits:
-    """The limits of a session, from what its caller asked for.
+def asked_for(wanted: Mapping[str, Any], settings: Settings, lacking: Collection[str] = ()) -> Limits:
+    """The limits of a session, from what its caller asked for. `lacking`: what no control group limits here.
 
     Raises:
         InvalidRequest: one is above its ceiling (`limit_too_high`), or cannot be kept here (`limit_unavailable`); `details` name the field.
@@ -84,8 +84,11 @@ def asked_for(wanted: Mapping[str, Any], settings: Settings) -> Limits:
             raise InvalidRequest(
                 f"{field}: this server allows {ceiling:.15g} at the most ({setting})", code="limit_too_high", field=field, ceiling=ceiling
             )
+        reason = None
         if name in SANDBOX and settings.sandbox.kind == "none":
-            raise InvalidRequest(
-                f"{field}: this server runs without a sandbox (sandbox.kind) and cannot limit that", code="limit_unavailable", field=field
-            )
+            reason = "this server runs without a sandbox (sandbox.kind)"
+        elif name == "cpu" and value is not None and "cpu" in lacking:
+            reason = "this server has no control group for it (docs/security.md)"
+        if reason is not None:
+            raise InvalidRequest(f"{field}: {reason} and cannot limit that", code="limit_unavailable", field=field)
     return _fitting(dataclasses.replace(defaults(settings), **wanted))

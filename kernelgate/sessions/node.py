@@ -255,6 +255,33 @@ class Node:
         """Of memory, processes and cpu, what no control group limits here."""
         return tuple(self.facts.get("lacking", ()))
 
+    @property
+    def mechanism(self) -> str:
+        """What holds sessions to their limits: cgroup v2, cgroup v1, rlimits (of single processes), or none."""
+        if not self.isolated:
+            return "none"
+        by_process = [name for name in ("memory", "processes") if name in self.lacking]
+        if len(by_process) == 2:
+            return "rlimits"
+        return f"cgroup v{self.facts.get('cgroup', 0)}" + "".join(f", rlimits for {name}" for name in by_process)
+
+    def warnings(self) -> list[str]:
+        """What is weaker here than sessions should have it."""
+        if not self.isolated:
+            return ["sandbox.kind is none: sessions are not isolated from each other or from this machine"]
+        found = []
+        if "memory" in self.lacking:
+            found.append("no control group limits memory here: limits.memory_bytes holds for each process, not for a session (RLIMIT_DATA)")
+        if "processes" in self.lacking:
+            found.append(
+                "no control group limits processes here: they are counted by user (RLIMIT_NPROC), and what a fork bomb leaves is not found"
+            )
+        if "cpu" in self.lacking:
+            found.append("no control group limits processor time here: limits.cpu is not in force")
+        if self.policy.limits.workspace_bytes is None:
+            found.append("sandbox.workspace_bytes is none: only the disk limits workspaces")
+        return found
+
     async def end(self, session_id: str, pid: int, start_ticks: int, *, remove: bool) -> None:
         """Ends a sandbox for certain, and takes away what it had outside; its files too with `remove`."""
         await self._call({"op": "end", "session_id": session_id, "pid": pid, "start_ticks": start_ticks, "remove": remove})

@@ -188,6 +188,12 @@ def test_the_environment_is_not_the_gateways(tmp_path, monkeypatch):
         result = api.run(session, "import os; dict(os.environ)")
         assert "SECRET_OF_THE_GATEWAY" not in result["text"]
         assert "KERNELGATE" not in result["text"]
+        told = api.call("POST", f"/v1/sessions/{session}/commands", json={"command": "env; cat /proc/self/environ /proc/$PPID/environ"})[
+            "stdout"
+        ]
+        told += api.run(session, "print(open('/proc/self/environ').read())")["text"]
+        assert "SECRET_OF_THE_GATEWAY" not in told
+        assert "KERNELGATE" not in told
         assert api.run(session, "os.environ['GREETING']")["text"] == repr('it\'s "quoted" $HOME')
         assert api.run(session, "import subprocess; print(subprocess.check_output('echo $HOME $USER $PWD', shell=True, text=True))")[
             "logs"

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelgate.protocol import execution as machine
 from kernelgate.protocol.execution import IDLE_GRACE_S, TAIL_BYTES, TEXT_EVENT_CHARS, Death, Execution, Limits
 from kernelgate.protocol.jupyter import Message
 from kernelgate.protocol.text import utf8_bytes
@@ -330,3 +331,23 @@ def test_a_large_limit_keeps_a_tail_of_its_own():
 def test_long_text_comes_in_steps():
     emits = play(sent(), out("x" * (TEXT_EVENT_CHARS * 2 + 5)))
     assert [len(fields["text"]) for kind, fields in emits if kind == "stdout"] == [TEXT_EVENT_CHARS, TEXT_EVENT_CHARS, 5]
+
+
+def test_events_without_content_have_an_end(monkeypatch):
+    monkeypatch.setattr(machine, "MAX_EVENTS", 20)
+    execution = sent()
+    clear = ("iopub", message("clear_output", wait=False))
+    update = ("iopub", message("update_display_data", data={}, transient={"display_id": "d"}))
+    assert len(play(execution, *[clear] * 100, *[update] * 100)) == 20
+    emits = play(execution, *[out("ab")] * 100, REPLY, IDLE)
+    assert [fields["text"] for kind, fields in emits if kind == "stdout"] == ["ab" * 100]
+    assert emits[-1][1]["truncated"]["result_bytes"] > 0
+    assert emits[-1][1]["limit"] == "output"
+    assert play(execution, *[clear] * 100, *[out("late")] * 100) == []
+
+
+def test_only_some_errors_are_kept():
+    execution = sent()
+    emits = play(execution, *[("iopub", message("error", ename="E", evalue="x" * (5 << 20), traceback=[]))] * 100)
+    assert kinds(emits) == ["started", *["error"] * machine.MAX_ERRORS]
+    assert len(emits[-1][1]["error"]["value"]) == machine.MAX_ERROR_CHARS
