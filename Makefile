@@ -121,6 +121,16 @@ build/peers/.ready: benchmarks/peers.lock
 	@$(PY) -m venv --clear build/peers && build/peers/bin/python -m pip install --quiet --require-hashes --no-deps -r benchmarks/peers.lock
 	@touch $@
 
+##@ Faults
+
+.PHONY: chaos
+chaos: setup ## Break everything at random while sessions work, and count what is lost; as root. `make chaos ARGS="--seed 7 --kills 20"`
+	@$(PY) -m tests.faults.chaos $(ARGS)
+
+.PHONY: soak
+soak: setup ## Half an hour of churn: whether memory, descriptors and disk stay flat. `make soak ARGS="--minutes 5"`
+	@$(PY) -m tests.faults.soak $(ARGS)
+
 ##@ Upkeep
 
 .PHONY: lock

@@ -93,3 +93,32 @@ def test_the_stop_command_leaves_sessions_or_nothing(server):
     assert stop("--sessions") == "stopped; 1 session ended\n"
     assert server._reap() == 0
     assert server.leftovers() == []
+
+
+def test_an_upgrade_on_the_same_port(server):
+    """The new gateway serves while the old one answers what it has begun; what is deleted there does not come back by the other."""
+    with server.api() as api:
+        session, gone = api.create(), api.create()
+        results = []
+        code = "import os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.01)\n'done'"
+        with server.api() as held:
+            waiting = threading.Thread(target=lambda: results.append(held.run(session, code)))
+            waiting.start()
+            api.until(lambda: api.call("GET", f"/v1/sessions/{session}")["executing"])
+            old = server.process
+            old.send_signal(signal.SIGTERM)
+            server.start()
+            refused = api.http.get("/v1/sessions")  # on a connection to the old one
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+            assert refused.headers["Connection"] == "close"
+            assert api.call("GET", "/health")["pid"] == server.pid
+            api.delete(gone)
+            assert old.poll() is None
+            api.call("POST", f"/v1/sessions/{session}/commands", json={"command": "touch go"})
+            waiting.join(30)
+        assert results[0]["text"] == "'done'"
+        assert old.wait(30) == 0
+        old.stdout.close()
+        api.call("GET", f"/v1/sessions/{gone}", 404)
+        assert api.run(session, "6 * 7")["text"] == "42"
+        api.delete(session)
