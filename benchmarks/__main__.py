@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.languages import stock_specs
 from benchmarks.measure import AsyncHttp, Http, MiB, descendants, measure, p50, p99, processor_s, pss, rss
-from benchmarks.peers import Floor, KernelGateway
+from benchmarks.peers import Door, Floor, KernelGateway, Remote
 from kernelgate import languages
 from tests.support.server import Server
 
@@ -330,6 +330,32 @@ class Bench:
 
     # -- holding --
 
+    def jupyter(self) -> None:
+        """The notebook door beside its model: one protocol and one client, so what differs is the server."""
+
+        async def work(kernel: Remote) -> tuple[float, float, float]:
+            await kernel.execute("1")
+            cells = [await _timed(kernel.execute("1")) for _ in range(4 * self.rounds)]
+            printed = await _timed(kernel.execute("for number in range(5000): print(number, flush=True)"))
+            large = await _timed(kernel.execute("for _ in range(200): print('x' * 100_000)"))
+            await kernel.close()
+            return p50(cells), 5_000_000 / printed, 20_000 / large
+
+        async def peer(gateway: KernelGateway) -> tuple[float, float, float]:
+            return await work(await gateway.create())
+
+        theirs = self.beside_now(peer) or ()
+        with self.server("sessions.pool_size=1") as server:
+            ours = asyncio.run(self._at_the_door(server, work))
+        names = (("notebook door: a cell, p50", "ms"), ("notebook door: flushed prints", "1/s"), ("notebook door: text", "MB/s"))
+        for place, (name, unit) in enumerate(names):
+            self.add(name, ours[place], unit, peer=(KernelGateway.title, theirs[place]) if theirs else None)
+
+    @staticmethod
+    async def _at_the_door(server: Server, work: Callable[[Remote], Awaitable[Any]]) -> Any:
+        door = Door(f"{server.url}/t/{server.token}")
+        return await work(await door.create())
+
     def memory(self) -> None:
         """What a live session takes, once a cell has run; how many are held, and what they cost while nothing happens."""
 
@@ -437,6 +463,7 @@ GROUPS: dict[str, Callable[[Bench], None]] = {
     "output": Bench.output,
     "imports": Bench.imports,
     "memory": Bench.memory,
+    "jupyter": Bench.jupyter,
 }
 
 

@@ -116,10 +116,28 @@ class KernelGateway:
         self._log.close()
 
 
+class Door:
+    """kernelgate itself, as kernel gateway's clients see it. `url` has the token in its path."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = AsyncHTTPClient(force_instance=True, defaults={"request_timeout": PATIENCE_S})
+
+    async def create(self) -> Remote:
+        answer = await self._http.fetch(f"{self.url}/api/kernels", method="POST", body="{}")
+        return await Remote(self, json.loads(answer.body)["id"]).connect()
+
+    async def post(self, path: str) -> None:
+        await self._http.fetch(f"{self.url}{path}", method="POST", body="")
+
+    async def delete(self, kernel_id: str) -> None:
+        await self._http.fetch(f"{self.url}/api/kernels/{kernel_id}", method="DELETE")
+
+
 class Remote:
     """One of its kernels, over its WebSocket."""
 
-    def __init__(self, server: KernelGateway, kernel_id: str) -> None:
+    def __init__(self, server: KernelGateway | Door, kernel_id: str) -> None:
         self.server, self.id = server, kernel_id
         self._session = uuid.uuid4().hex
         self._socket: WebSocketClientConnection

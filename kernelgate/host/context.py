@@ -173,7 +173,7 @@ class Context:
 
     def resume(self, job: Job) -> None:
         """Waits on for an execution that a dead host had sent."""
-        if job.origin is not None and job.origin.beside:
+        if job.origin is not None and job.origin.beside and self.kernel is not None:
             self.beside[job.execution.id] = job
             job.execution.sent("", time.monotonic())
             return
