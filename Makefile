@@ -104,6 +104,12 @@ imports: setup
 spelling: setup
 	@$(VENV)/bin/codespell kernelgate docs README.md CHANGELOG.md
 
+.PHONY: sdk-types
+sdk-types: setup ## What pyright says of the SDK: that every public name has a known type (installs it by npm)
+	@[ -x build/pyright/node_modules/.bin/pyright ] || npm install --silent --no-fund --no-audit --prefix build/pyright pyright
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" build/pyright/node_modules/.bin/pyright kernelgate/sdk
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" build/pyright/node_modules/.bin/pyright --verifytypes kernelgate.sdk --ignoreexternal
+
 .PHONY: fmt
 fmt: setup ## Format the code, and mend what can be mended by itself
 	@$(VENV)/bin/ruff check --fix --quiet . || true

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kernelgate.sdk import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Self, TypeAlias
 
     from kernelgate.sdk.models import Json
@@ -116,4 +117,4 @@ def wanted(artifacts: Wanted | None) -> Any:
     if isinstance(artifacts, str):
         message = f"artifacts: a list of paths and globs is expected, got the text {artifacts!r}"
         raise errors.InvalidUse(message)
-    return dict(artifacts) if hasattr(artifacts, "keys") else list(artifacts)
+    return dict(artifacts) if isinstance(artifacts, Mapping) else list(artifacts)

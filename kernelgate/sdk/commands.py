@@ -34,10 +34,10 @@ class ExecutionError(errors.KernelgateError):
     def __init__(self, message: str, *, result: CommandResult) -> None:
         super().__init__(message, request_id=result.request_id or None)
         self.result = result
-        self.limit = result.limit
-        self.exit_code = result.exit_code
-        self.stdout = result.stdout
-        self.stderr = result.stderr
+        self.limit: str | None = result.limit
+        self.exit_code: int | None = result.exit_code
+        self.stdout: str = result.stdout
+        self.stderr: str = result.stderr
 
 
 class CommandTimeout(ExecutionError, TimeoutError):

@@ -357,7 +357,7 @@ class CodeFailed(KernelgateError):
     def __init__(self, message: str, *, result: Result, hint: str | None = None) -> None:
         super().__init__(message, hint=hint, request_id=result.request_id or None)
         self.result = result
-        self.limit = result.limit
+        self.limit: str | None = result.limit
 
 
 class CodeRaised(CodeFailed):

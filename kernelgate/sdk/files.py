@@ -153,7 +153,7 @@ class Partial:
         self._path = Path(path)
         self._partial = Path(f"{path}.part")
         self._file = self._partial.open("wb")
-        self.size = 0
+        self.size: int = 0
 
     def add(self, piece: bytes) -> None:
         """Writes on."""

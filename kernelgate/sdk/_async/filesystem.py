@@ -239,12 +239,17 @@ class AsyncFileSystem:
 
     read = read_file
     write = write_file
-    list = ls = list_directory
-    delete = remove = rm = delete_file
-    move = rename = move_file
+    list = list_directory
+    ls = list_directory
+    delete = delete_file
+    remove = delete_file
+    rm = delete_file
+    move = move_file
+    rename = move_file
     edit = edit_file
     search = search_files
-    info = stat = get_file_info
+    info = get_file_info
+    stat = get_file_info
     mkdir = create_directory
     upload = upload_file
     download = download_file

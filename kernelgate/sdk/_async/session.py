@@ -210,7 +210,9 @@ class AsyncSession:
 
         return AsyncFileSystem(self._transport, self._path)
 
-    fs = files = filesystem = file_system
+    fs = file_system
+    files = file_system
+    filesystem = file_system
 
     async def refresh(self) -> SessionInfo:
         """Asks the server again."""

@@ -211,7 +211,9 @@ class Session:
 
         return FileSystem(self._transport, self._path)
 
-    fs = files = filesystem = file_system
+    fs = file_system
+    files = file_system
+    filesystem = file_system
 
     def refresh(self) -> SessionInfo:
         """Asks the server again."""
