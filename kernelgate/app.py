@@ -12,7 +12,9 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 
 #: How long a gateway that starts waits for another one of the same data directory, besides what that one needs to drain.
 _HANDOVER_S = 5.0
+_THREADS = 6
 
 
 class Gateway:
@@ -269,7 +272,17 @@ def main(argv: list[str]) -> int:
     return 1
 
 
+def _threads() -> ThreadPoolExecutor:
+    """What reads files aside from the event loop. They are all started now: later there may be no room for a thread."""
+    executor, started = ThreadPoolExecutor(_THREADS), threading.Barrier(_THREADS + 1)
+    for _ in range(_THREADS):
+        executor.submit(started.wait)
+    started.wait()
+    return executor
+
+
 async def _serve(settings: Settings, *, exit_with_parent: bool) -> int:
+    asyncio.get_running_loop().set_default_executor(_threads())
     gateway = Gateway(settings)
     gateway.heed_signals()
     await gateway.start()

@@ -91,7 +91,10 @@ class Node:
             SandboxUnavailable: the sandbox cannot be made here; the message says what is missing.
         """
         async with self._lock:
-            await self._start()
+            try:
+                await self._start()
+            except OSError as exc:  # no process, descriptor or room left
+                raise SandboxUnavailable(f"the zygote cannot be started: {exc.strerror or exc}") from exc
 
     async def _start(self) -> None:
         if self._socket is not None:
