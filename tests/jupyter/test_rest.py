@@ -162,6 +162,7 @@ def test_without_a_token_the_answer_is_json_and_no_redirect(server, headers):
         "/api/nothing",
     ):
         fails(httpx.get(server.url + path, headers=headers), 401)
+    assert httpx.get(f"{server.url}/", headers=headers).status_code == 404
     for path in ("/tree", "/tree?", "/t/anything/"):
         fails(httpx.get(server.url + path, headers=headers), 404)
 

@@ -26,6 +26,7 @@ _PATHS: tuple[tuple[str, Any], ...] = (
 
 JUPYTER: tuple[tuple[str, Any], ...] = (
     *((PREFIX + path, handler) for path, handler in _PATHS),
+    (r"", service.RootHandler),
     (r"/t/(?P<path_token>[^/]+)(?:/k/(?P<path_kernel>[^/]+))?", service.FrontPageHandler),
     (PREFIX + r"/(?:api|kernelspecs)(?:/.*)?", service.NowhereHandler),
     (r"/t/(?P<path_token>[^/]+)/.*", service.NowhereHandler),

@@ -9,6 +9,7 @@ from typing import Any
 from tornado import web
 
 import kernelgate
+from kernelgate.api.base import BaseHandler
 from kernelgate.api.jupyter import handler
 from kernelgate.api.jupyter.handler import JupyterHandler
 from kernelgate.errors import InvalidRequest
@@ -82,6 +83,16 @@ class NowhereHandler(JupyterHandler):
 
 class FrontPageHandler(JupyterHandler):
     """`/tree`, and the bare prefix: clients look here, without a token, for a login page. There is none: 404 for anybody."""
+
+    authenticated = False
+
+    def admit(self) -> None:
+        super().admit()
+        raise web.HTTPError(404)
+
+
+class RootHandler(BaseHandler):
+    """`/`, where the same clients look first. It is of no door, and answers in the native API's shape."""
 
     authenticated = False
 
