@@ -102,6 +102,7 @@ def build() -> argparse.ArgumentParser:
     copied = command("cp", "files", "copy files into a session and out of it")
     copied.add_argument("source", help="a path here, or SESSION:PATH")
     copied.add_argument("destination", help="SESSION:PATH, or a path here")
+    copied.add_argument("-r", "--recursive", action="store_true", help="what is in a directory, into another one")
     listed = command("ls", "files", "list a directory of a session")
     listed.add_argument("where", metavar="SESSION[:PATH]", help="which session, and where in it (default: /workspace)")
     listed.add_argument("--depth", type=int, default=1, metavar="N", help="also what is so far below it (default: 1)")

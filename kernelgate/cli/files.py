@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import posixpath
 import sys
+import tarfile
+import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -41,6 +43,9 @@ def _copy(client: Client, options: argparse.Namespace) -> None:
     if (source is None) == (destination is None):
         message = "one of the two must be SESSION:PATH, the other a path here"
         raise UsageError(message)
+    if options.recursive:
+        _copy_tree(client, options, source, destination)
+        return
     if source is not None:
         local = Path(options.destination)
         target = local / posixpath.basename(source[1].rstrip("/")) if local.is_dir() else local
@@ -59,6 +64,29 @@ def _copy(client: Client, options: argparse.Namespace) -> None:
             path = posixpath.join(path, local.name)
         with _progress(f"{local} -> {path}") as on_progress:
             client.sessions.get(session_id).file_system.upload_file(local, path, on_progress=on_progress)
+
+
+def _copy_tree(client: Client, options: argparse.Namespace, source: tuple[str, str] | None, destination: tuple[str, str] | None) -> None:
+    """What is in a directory, into another one, which is made: by way of an archive."""
+    with tempfile.TemporaryDirectory(prefix="kernelgate-") as held:
+        archive = Path(held, "tree.tar.gz")
+        if source is not None:
+            with _progress(f"{source[1]} -> {options.destination}") as on_progress:
+                client.sessions.get(source[0]).file_system.download_archive(source[1], archive, on_progress=on_progress)
+            # What comes out of a session is nobody's to trust: nothing of it leads out of the directory.
+            try:
+                with tarfile.open(archive) as packed:
+                    packed.extractall(options.destination, filter="data")
+            except (OSError, tarfile.TarError) as error:
+                raise UsageError(str(error)) from error
+        if destination is not None:
+            if not Path(options.source).is_dir():
+                message = f"{options.source} is not a directory"
+                raise UsageError(message)
+            with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
+                packed.add(options.source, arcname=".")
+            with _progress(f"{options.source} -> {destination[1]}") as on_progress:
+                client.sessions.get(destination[0]).file_system.upload_archive(archive, destination[1], on_progress=on_progress)
 
 
 @contextmanager

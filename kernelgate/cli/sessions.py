@@ -91,6 +91,16 @@ def _facts(session: Session) -> list[tuple[str, str]]:
         ("context", f"{context.id}: {context.language}, {context.state}, {context.execution_count} executions, {context.queued} waiting")
         for context in info.contexts
     ]
+    if info.state == "running":
+        used = session.metrics()
+        limit = "" if used.memory_limit_bytes is None else f" of {used.memory_limit_bytes / 1024**2:.0f}"
+        facts += [
+            ("uses", f"{used.now.cpu_percent:.0f} % CPU, {used.now.memory_mb:.0f}{limit} MiB of memory, {used.now.processes} processes"),
+            (
+                "workspace",
+                "" if used.workspace_bytes is None else f"{used.workspace_bytes / 1024**2:.1f} MiB in {used.workspace_entries} entries",
+            ),
+        ]
     page = session.executions.list(limit=10)
     facts += [
         ("execution", f"{one.id}: {one.language} {one.status or one.state}, {duration(one.execution_time)}") for one in page.executions

@@ -1,6 +1,7 @@
 """The other commands: sessions, languages, doctor, notebook, serve, token."""
 
 import json
+import re
 
 import nbformat
 import pytest
@@ -40,6 +41,8 @@ def test_sessions_are_made_listed_shown_and_deleted(kernelgate):
     assert "SECRET" in shown
     assert "hidden" not in shown
     assert "python ok" in shown
+    assert re.search(r"uses           \d+ % CPU, \d+( of \d+)? MiB of memory, \d+ processes", shown)
+    assert "entries" in shown
     assert json.loads(kernelgate("sessions", "show", session_id, "--json").stdout)["id"] == session_id
 
     deleted = kernelgate("sessions", "delete", session_id)

@@ -44,3 +44,16 @@ def test_a_bar_on_a_terminal(environment, client, tmp_path):
             assert b"3.0/3.0 MB" in shown
             assert shown.endswith(b"\x1b[2K")  # and nothing of it is left
         assert (tmp_path / "back.bin").read_bytes() == (tmp_path / "here.bin").read_bytes()
+
+
+def test_a_tree(kernelgate, client, tmp_path):
+    with client.sessions.create() as session:
+        (tmp_path / "tree" / "sub").mkdir(parents=True)
+        (tmp_path / "tree" / "sub" / "file").write_text("text")
+        assert kernelgate("cp", "-r", "tree", f"{session.id}:in").returncode == 0
+        session.file_system.write_file("in/more", "1")
+        assert kernelgate("cp", "-r", f"{session.id}:in", "back").returncode == 0
+        found = {str(one.relative_to(tmp_path / "back")): one.read_text() for one in (tmp_path / "back").rglob("*") if one.is_file()}
+        assert found == {"sub/file": "text", "more": "1"}
+        assert kernelgate("cp", "-r", "none", f"{session.id}:in").returncode == 2
+        assert kernelgate("cp", "-r", f"{session.id}:in", "back/more").returncode == 2  # a file is there

@@ -38,6 +38,10 @@ def test_every_method(live, tmp_path):
         assert heard == sorted(heard)
         assert heard[-1] == (3_000_000, 3_000_000)
     assert (tmp_path / "back").read_bytes() == local.read_bytes()
+    assert files.download_archive("up", tmp_path / "up.tar.gz", ["none*"]) == (tmp_path / "up.tar.gz").stat().st_size
+    assert files.upload_archive(tmp_path / "up.tar.gz", "up/again") >= 1
+    assert files.get_file_info("up/again/large").size == 3_000_000
+    (tmp_path / "up.tar.gz").unlink()
     assert files.delete("up", recursive=True) is True
     with pytest.raises(errors.FileNotFound) as caught:
         files.download_file("up/large", tmp_path / "none")

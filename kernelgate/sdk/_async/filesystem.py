@@ -207,14 +207,41 @@ class AsyncFileSystem:
 
         `on_progress` is called with how many bytes have come, and how many there are.
         """
+        return await self._get("content", named(remote_path), local_path, on_progress)
+
+    async def _get(self, what: str, query: Mapping[str, Any], local_path: str | Path, on_progress: OnProgress | None) -> int:
         with Partial(local_path) as partial:
-            async with self._transport.exchange("GET", f"{self._path}/content", query=named(remote_path)) as response:
+            async with self._transport.exchange("GET", f"{self._path}/{what}", query=query) as response:
                 total = int(response.headers.get("content-length") or 0)
                 async for piece in response.aiter_bytes(_CHUNK_BYTES):
                     partial.add(piece)
                     if on_progress is not None:
                         await call(on_progress, partial.size, max(partial.size, total))
         return partial.size
+
+    async def download_archive(
+        self,
+        path: str | bytes,
+        local_path: str | Path,
+        exclude_patterns: Iterable[str] = (),
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> int:
+        """A directory of the session with all that is in it, or a file, as a tar.gz onto this machine; how many bytes that has.
+
+        Args:
+            path: of the directory, or the file.
+            local_path: of the archive.
+            exclude_patterns: globs of what to leave out.
+            on_progress: called with how many bytes have come, twice: how many there will be nobody knows.
+        """
+        return await self._get("archive", {**named(path), "exclude": tuple(exclude_patterns)}, local_path, on_progress)
+
+    async def upload_archive(self, local_path: str | Path, path: str | bytes = ".", *, on_progress: OnProgress | None = None) -> int:
+        """Unpacks a tar of this machine (plain, gz, bz2 or xz) into a directory of the session, which is made; how many entries it had."""
+        pieces = self._pieces(local_path, on_progress)
+        async with self._transport.exchange("PUT", f"{self._path}/archive", query=named(path), content=pieces) as response:
+            return int(self._transport.decoded(await response.aread(), response)["entries"])
 
     # -- watching --
 

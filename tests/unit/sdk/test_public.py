@@ -33,7 +33,7 @@ METHODS = {
     "Created": "",
     "Environment": "get set unset",
     "Executions": "attach cancel events get list send_input start",
-    "FileSystem": "copy create_directory delete delete_file download download_file edit edit_file get_file_info info list list_directory ls mkdir move move_file read read_file read_multiple_files read_stream remove rename rm search search_files stat upload upload_file watch watch_directory write write_file",
+    "FileSystem": "copy create_directory delete delete_file download download_archive download_file edit edit_file get_file_info info list list_directory ls mkdir move move_file read read_file read_multiple_files read_stream remove rename rm search search_files stat upload upload_archive upload_file watch watch_directory write write_file",
     "Interactive": "close send",
     "Notebooks": "export run",
     "Process": "close_stdin get_info id info is_alive kill output pid refresh signal wait write",
