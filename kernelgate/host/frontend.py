@@ -5,7 +5,7 @@ frontend, is written to the context's frame log (link/framelog.py) as it came, b
 Jupyter's WebSocket), attached or away: one that comes back goes on where it was.
 
 Cells do not go past the others: an execute_request becomes an execution of the context, in the same queue, with the same record. It is sent to the kernel in the
-frontend's own words, so that what the kernel answers has the frontend's message as its parent. What comes after a cell that still waits, waits behind it. As a kernel does
+frontend's own words, so that what the kernel answers has the frontend's message as its parent. What a client sends after a cell of its own that still waits, waits behind it. As a kernel does
 with its own queue, a cell that fails takes those of its client that wait with it (`stop_on_error`): they are answered `aborted`.
 """
 
@@ -133,12 +133,17 @@ class Relay:
         elif channel in frontend.CHANNELS:
             if channel == "stdin":
                 self.context.input_answered()
-            self._forward(channel, parts)
+            self._forward(client, channel, parts)
 
-    def _forward(self, channel: str, parts: list[bytes]) -> None:
-        context = self.context
-        if channel == "shell" and context.queue and not json.loads(parts[0]).get("subshell_id"):
-            context.queue[-1].followers.append(parts)
+    def _forward(self, client: Client, channel: str, parts: list[bytes]) -> None:
+        """To the kernel, but not past the cells of the same client that wait."""
+        before = None
+        if channel == "shell" and self.context.queue and not json.loads(parts[0]).get("subshell_id"):
+            before = next(
+                (job for job in reversed(self.context.queue) if job.origin is not None and job.origin.client == client.name), None
+            )
+        if before is not None:
+            before.followers.append(parts)
         else:
             self._send(channel, parts)
 

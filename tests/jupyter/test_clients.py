@@ -257,3 +257,18 @@ def test_nbclient_runs_every_notebook(executing, language):
     outputs = json.loads(printed)
     assert any(outputs)
     assert not any("error" in kinds for kinds in outputs)
+
+
+def test_what_vs_code_asks(server, api):
+    """Its remote server: no password page, both lists at once, a session, and a socket that must choose v1 of the protocol."""
+    for path in ("/", "/tree?"):
+        assert httpx.get(server.url + path, follow_redirects=False).status_code in (200, 404)
+    with httpx.Client(base_url=server.url, params={"token": server.token}, timeout=60) as http:
+        assert http.get("/api/kernels").status_code == 200
+        assert http.get("/api/kernelspecs").status_code == 200
+        wanted = {"path": "nb-jvsc-1.ipynb", "name": "nb", "type": "notebook", "kernel": {"name": "python3", "id": None}}
+        opened = http.post("/api/sessions", json=wanted).json()
+        with Frontend(server, opened["kernel"]["id"], headers={"Origin": server.url}) as one:
+            assert one.socket.selected_subprotocol == "v1.kernel.websocket.jupyter.org"
+            assert text(one.run("print('here')")) == "here\n"
+        assert http.delete(f"/api/sessions/{opened['id']}").status_code == 204

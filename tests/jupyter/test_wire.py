@@ -247,3 +247,15 @@ def test_a_message_that_is_too_large_is_left_out_and_said(server, kernel):
         messages = one.run("from IPython.display import display\ndisplay({'text/plain': 'x' * 70_000_000}, raw=True); 'after'")
         assert "was left out: one may have 67108864" in text(messages)
         assert [m["content"]["data"]["text/plain"] for m in messages if kind(m) == "iopub:execute_result"] == ["'after'"]
+
+
+def test_what_follows_a_waiting_cell_waits_behind_it_and_others_do_not(server, kernel, api):
+    with Frontend(server, kernel) as one, Frontend(server, kernel) as other:
+        runs = one.execute("import time; time.sleep(0.5)")
+        one.wait(lambda message: kind(message) == "iopub:execute_input" and message["parent_header"]["msg_id"] == runs)
+        waits = one.execute("a_name_that_is_new = 1")
+        completes = one.send("complete_request", {"code": "a_name_that_is_n", "cursor_pos": 16})
+        asks = other.send("kernel_info_request", {})
+        assert one.reply(completes)["content"]["matches"] == ["a_name_that_is_new"]
+        assert other.reply(asks)["content"]["status"] == "ok"
+        assert statuses(one.of(waits)) == ["ok"]
