@@ -30,8 +30,15 @@ serve: setup ## Set up what is missing, then run the service on 127.0.0.1
 	@exec $(VENV)/bin/kernelgate serve $(ARGS)
 
 .PHONY: test
-test: setup ## Set up what is missing, then run every test
+test: setup build/services/.ready ## Set up what is missing, then run every test
 	@exec $(PY) -m pytest $(if $(REQUIRE),--require=$(REQUIRE)) $(ARGS)
+
+# JupyterLab's own client library, with which the suite drives the Jupyter door. Where there is no npm its tests are skipped.
+build/services/.ready: tests/jupyter/services/package.json tests/jupyter/services/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)/
+	@if command -v npm >/dev/null; then $(STEP) "@jupyterlab/services" -- npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error; \
+		else echo "Going on without @jupyterlab/services: there is no npm"; fi
+	@touch $@
 
 ##@ Set-up
 

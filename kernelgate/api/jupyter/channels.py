@@ -2,8 +2,8 @@
 
 The gateway only moves messages: the session's host keeps what the kernel says, numbered, and knows how far each client has come, so a frontend that was away, or whose
 gateway was killed, goes on where it was. How far it has come is what it has seen: behind the messages goes a ping with the number of the last, and clients answer pings
-in order. One ping is under way at a time, since there are clients that take many for an attack. Of a client that answers none, what its socket took counts as seen. What
-was sent just before the end and not confirmed yet may come twice.
+in order. Few pings are under way at a time, since there are clients that take many for an attack. Of a client that answers none, what its socket took counts as seen. What
+was sent just before the connection broke and was not confirmed may come twice; of a client that says goodbye the last few messages count as seen.
 
 Nothing is dropped to go faster: a reader that is slow is waited for, what is meant for it stays on disk, and one that takes nothing at all is closed with 1013.
 """
@@ -17,6 +17,7 @@ import logging
 import secrets
 import socket
 import time
+from collections import deque
 from typing import Any
 
 from tornado import websocket
@@ -33,6 +34,10 @@ from kernelgate.protocol import frontend
 
 log = logging.getLogger(__name__)
 
+#: A batch of so few messages that was sent so short a time before a client's goodbye, and not confirmed yet, counts as seen.
+_TRUSTED_MESSAGES, _TRUSTED_S = 3, 0.1
+#: Pings under way. Node's `ws` hangs up at 60.
+_PINGS = 16
 #: A client that leaves its first ping unanswered for so long answers none.
 _FIRST_PONG_S = 5.0
 _REATTACH_TRIES = 25
@@ -55,7 +60,9 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
         self._sent: int | None = None
         self._seen = 0
         self._answers_pings = False
-        self._pinged: int | None = None  # the number of the ping under way
+        self._pings: deque[int] = deque()  # those under way
+        # (number, messages, when) of the last batches; more than are trusted need not be told apart.
+        self._unconfirmed: deque[tuple[int, int, float]] = deque(maxlen=_TRUSTED_MESSAGES + 1)
         self._first_ping_at = 0.0
 
     async def prepare(self) -> None:
@@ -136,22 +143,29 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
         if stream is not None and stream.socket is not None:
             stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         self._seen = max(self._seen, min(int(data), self._sent or 0))
-        if self._pinged is not None and self._seen >= self._pinged:
-            self._pinged = None
-            self._ask_how_far()
+        while self._unconfirmed and self._unconfirmed[0][0] <= self._seen:
+            self._unconfirmed.popleft()
+        while self._pings and self._pings[0] <= self._seen:
+            self._pings.popleft()
+        self._ask_how_far()
         self._tasks.start(self._report(), "frontend:report")
 
     def _ask_how_far(self) -> None:
-        if self._pinged is None and self._sent is not None and self._sent > self._seen:
-            self._pinged = self._sent
+        last = self._pings[-1] if self._pings else self._seen
+        if self._sent is not None and self._sent > last and len(self._pings) < _PINGS:
+            self._pings.append(self._sent)
             self._first_ping_at = self._first_ping_at or time.monotonic()
             with contextlib.suppress(websocket.WebSocketClosedError):
-                self.ping(str(self._pinged).encode())
+                self.ping(str(self._sent).encode())
 
     def _position(self) -> int:
         assert self._sent is not None
-        answers = self._answers_pings or time.monotonic() - self._first_ping_at < _FIRST_PONG_S
-        return self._seen if answers else self._sent
+        if not self._answers_pings and time.monotonic() - self._first_ping_at > _FIRST_PONG_S:
+            return self._sent
+        just_now = bool(self._unconfirmed) and time.monotonic() - self._unconfirmed[0][2] < _TRUSTED_S
+        few = sum(count for _, count, _ in self._unconfirmed) <= _TRUSTED_MESSAGES
+        said_goodbye = self.close_code is not None
+        return self._sent if said_goodbye and just_now and few else self._seen
 
     async def _report(self) -> None:
         """Tells the host how far the client has come, for when this gateway cannot do so any more."""
@@ -235,6 +249,7 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
                 raise RemoteProtocolError("the session's host sent something that is no message") from exc
             await self._put(messages)
             self._sent = _number(header)
+            self._unconfirmed.append((self._sent, len(messages), time.monotonic()))
             self._ask_how_far()
             if not self._answers_pings and not self._left:
                 await link.send({"at": self._position()})
