@@ -112,7 +112,11 @@ class Keeper:
         await self._tasks.close()
 
     async def _find_again(self) -> None:
-        """Attaches to what lives, and marks the rest lost."""
+        """Attaches to what lives, and marks the rest lost. What was being deleted when an earlier gateway ended has no directory any more, and is forgotten."""
+        for row in self.registry.by_state("running", "closed", "lost"):
+            if not self.node.directory(row.id).exists():
+                with contextlib.suppress(KernelgateError):
+                    await self.remove(row)
         for row in self.registry.by_state("starting", "ready", "running"):
             session = self._session(row)
             try:

@@ -1,7 +1,7 @@
 """The registry: sessions and tokens in SQLite (WAL). What must survive the gateway, and nothing else: what a session does is in its own journal.
 
-Each row is written once more as a small file, of a session into its directory (`sessions/ID/session.json`), of tokens into `tokens.json`. Nothing reads these but `open_registry`,
-which makes a new registry of them where the old one is destroyed or gone.
+Each row is written once more as a small file, of a session into its directory (`sessions/ID/session.json`), of tokens into `tokens.json`. `open_registry` reads these, and
+adds what a registry that was destroyed, or has lost its last part, does not know.
 """
 
 from __future__ import annotations
@@ -84,6 +84,10 @@ _COLUMNS = (
     "isolated",
     "limits",
 )
+
+
+#: Through which states a session goes.
+_PROGRESS = ("ready", "starting", "running", "closed", "lost")
 
 
 class RegistryCorrupt(StorageUnavailable):
@@ -184,7 +188,11 @@ class Registry:
         values = {**row.__dict__, "labels": json.dumps(row.labels), "limits": json.dumps(row.limits), "isolated": int(row.isolated)}
         marks = ", ".join("?" * len(_COLUMNS))
         self._execute(f"INSERT OR REPLACE INTO sessions ({', '.join(_COLUMNS)}) VALUES ({marks})", [values[name] for name in _COLUMNS])  # noqa: S608 - fixed names
-        if row.state != "starting":
+        if row.state == "starting":
+            self._record_of(row.id).unlink(
+                missing_ok=True
+            )  # on its way from the pool to a caller: never to be found again as one of the pool
+        else:
             _record(self._record_of(row.id), row.__dict__)
 
     def lose(self, session_id: str, reason: str, at: float) -> None:
@@ -195,7 +203,13 @@ class Registry:
 
     def delete(self, session_id: str) -> None:
         self._execute("DELETE FROM sessions WHERE id = ?", (session_id,))
-        self._record_of(session_id).unlink(missing_ok=True)
+        self._unrecord(session_id)
+
+    def _unrecord(self, session_id: str) -> None:
+        try:
+            self._record_of(session_id).unlink(missing_ok=True)
+        except OSError as exc:
+            raise StorageUnavailable(f"{self._path.parent} cannot be written: {exc.strerror}") from exc
 
     def _record_of(self, session_id: str) -> Path:
         return self._path.parent / "sessions" / session_id / "session.json"
@@ -205,15 +219,15 @@ class Registry:
         return {session_id for (session_id,) in self._execute("SELECT id FROM sessions")}
 
     def restore(self) -> int:
-        """Fills a new registry from the records. What cannot be read is left out, and said. How many sessions there are."""
+        """Adds what the records know and this file does not: because it is new, or because its last part was lost. What cannot be read is left out, and said. How many sessions were added."""
         try:
             tokens = json.loads(self._path.with_name("tokens.json").read_text())
         except FileNotFoundError:
             tokens = []
         for token_id, name, digest, created_at, revoked_at in tokens:
-            self._execute(
-                "INSERT OR IGNORE INTO tokens VALUES (?, ?, ?, ?, ?)", (token_id, name, bytes.fromhex(digest), created_at, revoked_at)
-            )
+            self._execute("INSERT OR IGNORE INTO tokens VALUES (?, ?, ?, ?, NULL)", (token_id, name, bytes.fromhex(digest), created_at))
+            if revoked_at is not None:
+                self._execute("UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (revoked_at, token_id))
         count = 0
         for path in self._path.parent.glob("sessions/*/session.json"):
             try:
@@ -221,9 +235,11 @@ class Registry:
             except (ValueError, TypeError) as exc:
                 log.error("%s cannot be read, and its session is not restored: %s", path, exc)
                 continue
-            # When it was last used is in the registry alone: its clock of idleness starts again.
-            self.save(replace(row, last_activity_at=time.time()))
-            count += 1
+            known = self.get(row.id)
+            if known is None or _PROGRESS.index(known.state) < _PROGRESS.index(row.state):
+                # When it was last used is in the registry alone: its clock of idleness starts again.
+                self.save(replace(row, last_activity_at=time.time()))
+                count += 1
         return count
 
     def get(self, session_id: str) -> Row | None:
@@ -271,8 +287,7 @@ def _row(values: dict[str, Any]) -> Row:
 
 
 def open_registry(path: Path) -> Registry:
-    """The registry. One that is destroyed is put aside, and like one that is gone made again from the records. Raises NoSpace, StorageUnavailable."""
-    new = not path.exists() or path.stat().st_size == 0
+    """The registry, with all that its records know. One that is destroyed is put aside, and made again. Raises NoSpace, StorageUnavailable."""
     try:
         registry = Registry(path)
     except RegistryCorrupt as exc:
@@ -281,8 +296,8 @@ def open_registry(path: Path) -> Registry:
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         path.rename(aside)
-        registry, new = Registry(path), True
-    if new and (count := registry.restore()):
+        registry = Registry(path)
+    if count := registry.restore():
         log.warning("%d sessions were restored from the records beside them", count)
     return registry
 

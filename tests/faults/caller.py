@@ -125,6 +125,7 @@ def patient(server: Server, what: Callable[[Api], Any], *, within_s: float = PAT
         except httpx.TransportError as exc:
             last: object = exc
             _clients.api.http.close()
+            _made.remove(_clients.api)
             _clients.of = None
         except Refused as exc:
             if exc.status not in MOMENTARY:

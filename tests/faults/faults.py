@@ -120,7 +120,7 @@ class Faults:
     def registry_corrupt(self) -> None:
         self._server.kill()
         path = self._server.data_dir / "registry.sqlite"
-        match self._chance.choice(("garbage", "cut", "pages", "gone")):
+        match self._chance.choice(("garbage", "cut", "pages", "gone", "log lost")):
             case "garbage":
                 path.write_bytes(self._chance.randbytes(20_000))
             case "cut":

@@ -157,10 +157,16 @@ def _fill(directory):
     return rows, secret
 
 
-@pytest.mark.parametrize("harm", ["garbage", "cut", "pages", "gone", "empty"])
+@pytest.mark.parametrize("harm", ["garbage", "cut", "pages", "gone", "empty", "old"])
 def test_a_destroyed_one_is_made_again(tmp_path, harm):
-    rows, secret = _fill(tmp_path)
     path = tmp_path / "registry.sqlite"
+    old = Registry(path)
+    old.save(row(3, state="running"))
+    old.save(row(1, state="starting"))
+    old.close()
+    first = path.read_bytes()
+    path.unlink()
+    rows, secret = _fill(tmp_path)
     size = path.stat().st_size
     match harm:
         case "garbage":
@@ -173,7 +179,9 @@ def test_a_destroyed_one_is_made_again(tmp_path, harm):
             path.unlink()
         case "empty":
             path.write_bytes(b"")
-    if harm not in ("gone", "empty"):
+        case "old":  # its log, in which the last changes were, is lost
+            path.write_bytes(first)
+    if harm not in ("gone", "empty", "old"):
         with pytest.raises(RegistryCorrupt):
             Registry(path)
     registry = open_registry(path)
@@ -186,7 +194,7 @@ def test_a_destroyed_one_is_made_again(tmp_path, harm):
     for one in rows[1:3]:
         assert replace(registry.get(one.id), last_activity_at=one.last_activity_at) == one
     assert registry.get("s2").last_activity_at > 1_000_000  # nobody was idle because the registry was gone
-    assert len(list(tmp_path.glob("registry.sqlite.damaged-*"))) == (harm not in ("gone", "empty"))
+    assert len(list(tmp_path.glob("registry.sqlite.damaged-*"))) == (harm not in ("gone", "empty", "old"))
     registry.close()
 
 
