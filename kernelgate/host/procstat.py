@@ -36,10 +36,15 @@ def processes(kernels: dict[str, str], commands: list[int]) -> dict[int, dict[st
     while True:
         found, shown = _look(kernels)
         forked = found[os.getpid()]["command"]
-        starting = [pid for pid in commands if pid not in found or found[pid]["command"] == forked]
+        starting = [pid for pid in commands if pid not in found or found[pid]["command"] == forked or _is_between(found[pid])]
         if not any(_is_there(pid) for pid in starting) or time.monotonic() > give_up_at:
             return shown
         time.sleep(0.002)
+
+
+def _is_between(process: dict[str, Any]) -> bool:
+    """Whether it is just becoming another program: there is no memory, and no command line, of the old one or the new one."""
+    return process["memory_bytes"] == 0 and process["state"] not in "ZX"
 
 
 def _is_there(pid: int) -> bool:

@@ -271,6 +271,14 @@ def test_processes_are_listed(api, own):
     assert refused["error"]["code"] == "invalid_pattern"
 
 
+def test_a_process_is_listed_and_killed_from_the_moment_its_start_is_answered(api, own):
+    for number in range(10):
+        made = background(api, own, ["sleep", str(2000 + number)])
+        assert [one["command_id"] for one in processes(api, own, f"^sleep {2000 + number}$")] == [made["id"]]
+        again = background(api, own, ["sleep", "3000"])
+        assert api.call("POST", f"/v1/sessions/{own}/processes/kill", json={"pid": again["pid"]})["signalled"] == [again["pid"]]
+
+
 def test_processes_are_killed(api, own):
     path = f"/v1/sessions/{own}/processes/kill"
     one, two, three = (background(api, own, ["sleep", str(number)]) for number in (1001, 1002, 1003))
