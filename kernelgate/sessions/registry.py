@@ -189,9 +189,7 @@ class Registry:
         marks = ", ".join("?" * len(_COLUMNS))
         self._execute(f"INSERT OR REPLACE INTO sessions ({', '.join(_COLUMNS)}) VALUES ({marks})", [values[name] for name in _COLUMNS])  # noqa: S608 - fixed names
         if row.state == "starting":
-            self._record_of(row.id).unlink(
-                missing_ok=True
-            )  # on its way from the pool to a caller: never to be found again as one of the pool
+            self._unrecord(row.id)  # on its way from the pool to a caller: never to be found again as one of the pool
         else:
             _record(self._record_of(row.id), row.__dict__)
 

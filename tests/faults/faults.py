@@ -128,7 +128,7 @@ class Faults:
             case "pages":
                 with path.open("r+b") as file:
                     file.seek(4096)
-                    file.write(self._chance.randbytes(path.stat().st_size - 4096))
+                    file.write(self._chance.randbytes(max(0, path.stat().st_size - 4096)))
             case "gone":
                 path.unlink()
         for name in ("-wal", "-shm"):
