@@ -27,6 +27,7 @@ from kernelgate._aio import Tasks
 from kernelgate.errors import SandboxUnavailable
 from kernelgate.link.client import Link
 from kernelgate.sandbox.policy import Limits, Policy
+from kernelgate.sessions import limits as session_limits
 from kernelgate.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,9 @@ class Node:
         block = zlib.crc32(data.encode()) % _DIRECTORIES
         return Policy(
             isolated=self.isolated,
-            limits=Limits(**{field.name: getattr(sandbox, field.name) for field in dataclasses.fields(Limits)}),
+            limits=session_limits.defaults(self._settings).sandbox(
+                Limits(**{field.name: getattr(sandbox, field.name) for field in dataclasses.fields(Limits)})
+            ),
             require_cgroups=sandbox.require_cgroups,
             read_only_paths=tuple(dict.fromkeys(path for path in paths if not path.startswith("/usr/") and path != "/usr")),
             first_uid=_FIRST_UID + block * _UIDS_PER_DIRECTORY,
