@@ -492,7 +492,7 @@ class Frontends:
         """Answers when the kernel is ready for messages, or will not be."""
         context = self.host.find_context(request)
         context.used = True
-        context.start(lambda _: request.reply({}))
+        context.start(lambda _: request.reply({"language": context.language}))
 
     def op_frontend_start(self, request: Request) -> None:
         """The context for a new kernel, started and not taken for unused."""

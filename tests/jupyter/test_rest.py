@@ -227,3 +227,16 @@ def test_what_a_frontend_runs_for_itself_is_no_cell_of_the_notebook(server, api)
         one.run("hidden = 1", store_history=False)
     assert [cell["source"] for cell in api.call("GET", f"/v1/sessions/{session}/notebook")["cells"]] == ["1", "a_cell = 1"]
     api.delete(session)
+
+
+def test_executions_of_frontends_are_counted(server, api, kernel):
+    def counted() -> float:
+        found = re.search(
+            r'^kernelgate_executions_total\{language="python",status="error"\} (.*)$', api.http.get("/metrics").text, re.MULTILINE
+        )
+        return float(found[1]) if found else 0
+
+    before = counted()
+    with Frontend(server, kernel) as one, Frontend(server, kernel):
+        one.run("1/0")
+        assert counted() == before + 1

@@ -20,6 +20,7 @@ import time
 from collections import deque
 from typing import Any
 
+import msgspec
 from tornado import websocket
 
 from kernelgate._aio import Tasks
@@ -45,6 +46,14 @@ _MAX_NAME = 256
 _LOST = "Messages that were sent while this client was away are not there any more: there were too many."
 
 
+#: What an execute_reply may say; anything else is a kernel's own invention, and no label.
+_STATUSES = frozenset({"ok", "error", "aborted"})
+
+
+class _Reply(msgspec.Struct):
+    status: str
+
+
 class ChannelsHandler(Door, websocket.WebSocketHandler):
     """Authenticated as every path of this door. Refusals are JSON: 401, 403, 404, 503."""
 
@@ -55,7 +64,7 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
         self._link: Duplex | None = None
         self._linked = asyncio.Event()
         self._opened = self._left = False
-        self._name = ""
+        self._name = self._language = ""
         self._v1 = False
         self._sent: int | None = None
         self._seen = 0
@@ -77,7 +86,8 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
                 raise Draining("this server is stopping; try again in a moment")
             self._kernel = handler.find(self, self.path_kwargs["kernel_id"])
             # A client that is let in takes it for granted that the kernel answers within a second; some end where it does not.
-            await handler.ask(self.services, self._kernel.session, "frontend_ready", context=self._kernel.context)
+            found = await handler.ask(self.services, self._kernel.session, "frontend_ready", context=self._kernel.context)
+            self._language = str(found.get("language")) if isinstance(found, dict) else ""
             self._name = self.get_query_argument("session_id", "")[:_MAX_NAME] or f"nameless-{secrets.token_hex(8)}"
             await self._take_over()
         except KernelgateError as exc:
@@ -265,6 +275,8 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
             except RemoteProtocolError as exc:
                 log.warning("a kernel's message was dropped: %s", exc.detail, extra={"request_id": self.request_id})
                 continue
+            if channel == "shell":
+                self._count(parts)
             future = self.write_message(framed, binary=isinstance(framed, bytes))
             future.add_done_callback(_looked_at)
         if future is None:
@@ -276,6 +288,15 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
             self.close(1013, "the reader takes nothing")
             raise websocket.WebSocketClosedError
         await future
+
+    def _count(self, parts: list[bytes]) -> None:
+        """An execution has ended; its reply comes to one client alone."""
+        with contextlib.suppress(RemoteProtocolError, msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+            if (
+                frontend.names(parts[0])[1] == "execute_reply"
+                and (status := msgspec.json.decode(parts[3], type=_Reply).status) in _STATUSES
+            ):
+                self.services.metrics.executions.labels(self._language, status).inc()
 
     async def _gone(self) -> None:
         """The kernel is no more: says so, and closes for good."""
