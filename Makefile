@@ -33,6 +33,15 @@ serve: setup ## Set up what is missing, then run the service on 127.0.0.1
 test: setup build/services/.ready ## Set up what is missing, then run every test
 	@exec $(PY) -m pytest $(if $(REQUIRE),--require=$(REQUIRE)) $(ARGS)
 
+.PHONY: test-browser
+test-browser: setup build/browser/.ready ## JupyterLab itself in Chromium (which it installs) against a gateway that is killed; screenshots in build/screenshots
+	@exec $(PY) -m pytest tests/jupyter/test_browser.py $(ARGS)
+
+build/browser/.ready: tests/jupyter/browser/browser.lock
+	@command -v chromium >/dev/null || $(STEP) "Chromium" -- apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends chromium fonts-dejavu-core
+	@$(STEP) "JupyterLab and Playwright" -- bash -c '$(PY) -m venv --clear build/browser && build/browser/bin/python -m pip install --require-hashes --no-deps -r $<'
+	@touch $@
+
 # JupyterLab's own client library, with which the suite drives the Jupyter door. Where there is no npm its tests are skipped.
 build/services/.ready: tests/jupyter/services/package.json tests/jupyter/services/package-lock.json
 	@mkdir -p $(@D) && cp $^ $(@D)/
@@ -153,7 +162,9 @@ lock: setup ## Resolve requirements.lock again, for every supported Python
 		--no-emit-index-url --no-emit-find-links --no-emit-package kernelgate --quiet $(ARGS) --output-file requirements.lock
 	@build/lock/bin/uv pip compile benchmarks/peers.in --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --quiet $(ARGS) --output-file benchmarks/peers.lock
-	@if grep -nE '://|^--' requirements.lock benchmarks/peers.lock; then echo "a lock file names a host or an option" >&2; exit 1; fi
+	@build/lock/bin/uv pip compile tests/jupyter/browser/browser.in --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --quiet $(ARGS) --output-file tests/jupyter/browser/browser.lock
+	@if grep -nE '://|^--' requirements.lock benchmarks/peers.lock tests/jupyter/browser/browser.lock; then echo "a lock file names a host or an option" >&2; exit 1; fi
 
 .PHONY: clean
 clean: ## Remove what was made here, .venv and its kernels included
