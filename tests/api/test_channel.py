@@ -214,3 +214,28 @@ def test_a_deleted_session_ends_its_socket_or_says_so(api, server):
             pass
         assert message["error"]["code"] == "session_closed"
         assert channel.fails("1", "execute", code="1")["code"] == "session_closed"
+
+
+def test_commands(server, own):
+    with Channel(server, own) as channel:
+        accepted = channel.call("1", "command", command="read line; echo got $line; read line; exit 3", command_id="named", stdin_open=True)
+        assert (accepted["id"], accepted["status"]) == ("named", None)
+        channel.event("1", "command_started")
+        assert channel.call("2", "command_stdin", command_id="named", value="one\n") == {}
+        assert channel.event("1", "stdout")["text"] == "got one\n"
+        assert channel.call("3", "command_attach", command_id="named")["stdout"] == "got one\n"
+        assert channel.call("4", "command_stdin", command_id="named", value="", eof=True) == {}
+        assert (channel.event("1", "end")["exit_code"], channel.event("3", "end")["exit_code"]) == (3, 3)
+        channel.call("1", "command", command="sleep 100", command_id="long")
+        channel.event("1", "command_started")
+        assert channel.call("2", "command_signal", command_id="long", signal="SIGCONT")["state"] == "running"
+        assert channel.call("5", "command_kill", command_id="long", grace_s=1)["status"] == "killed"
+        assert channel.event("1", "end")["status"] == "killed"
+        assert channel.fails("6", "command_kill", command_id="none")["code"] == "command_not_found"
+        assert channel.fails("7", "command_stdin", command_id="named", value="late")["code"] == "input_closed"
+        assert channel.fails("8", "command", command="")["code"] == "invalid_request"
+        channel.call("9", "command", command="sleep 100", command_id="mine", on_disconnect="kill")
+        channel.event("9", "command_started")
+    with Channel(server, own) as channel:
+        assert channel.call("1", "command_attach", command_id="mine")["id"] == "mine"
+        assert channel.event("1", "end")["status"] == "killed"

@@ -7,6 +7,7 @@ takes nothing for `server.write_timeout_s` is closed with 1013.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections.abc import AsyncGenerator
@@ -17,7 +18,7 @@ from tornado import websocket
 
 from kernelgate import ids
 from kernelgate.api.base import Services, error_body
-from kernelgate.api.native import file_model, files, model, operation
+from kernelgate.api.native import command, file_model, files, model, operation
 from kernelgate.api.native.context import QUESTIONS, question
 from kernelgate.api.native.socket import SessionSocket
 from kernelgate.errors import Conflict, InvalidRequest, KernelgateError
@@ -76,7 +77,7 @@ class ChannelHandler(SessionSocket):
             operation_ = getattr(self, f"op_{request.pop('op', None)}", None)
             if operation_ is None:
                 raise InvalidRequest(
-                    "op: execute, attach, subscribe, detach, cancel, stdin, interrupt, restart, complete, inspect, is_complete or ping is expected",
+                    "op: execute, attach, subscribe, detach, cancel, stdin, interrupt, restart, complete, inspect, is_complete, command, command_attach, command_stdin, command_signal, command_kill, watch or ping is expected",
                     code="unknown_op",
                 )
             await operation_(key, request)
@@ -132,6 +133,45 @@ class ChannelHandler(SessionSocket):
             key, await operation.result(self.services, self.session, "attach", execution_id=execution_id, mode="accept")
         )
         await self._events(key, operation.events(self.services, self.session, "attach", after=after, execution_id=execution_id))
+
+    async def op_command(self, key: str, request: dict[str, Any]) -> None:
+        if "command_id" in request:
+            request["id"] = request.pop("command_id")
+        body = _convert(request, model.CreateCommand)
+        fields = command.fields_of(self.services, self.session, body, self.request_id)
+        name = fields["command_id"]
+        try:
+            await self._reply_bytes(key, await command.result(self.services, self.session, "command", mode="accept", **fields))
+            await self._events(key, operation.events(self.services, self.session, "command_attach", command_id=name))
+        except (websocket.WebSocketClosedError, asyncio.CancelledError):
+            if body.on_disconnect == "kill":
+                self.services.tasks.start(
+                    command.result(self.services, self.session, "command_kill", command_id=name, grace_s=1.0), "channel:kill"
+                )
+            raise
+
+    async def op_command_attach(self, key: str, request: dict[str, Any]) -> None:
+        name, after = _text(request, "command_id"), _after(request)
+        await self._reply_bytes(key, await command.result(self.services, self.session, "command_attach", command_id=name, mode="accept"))
+        await self._events(key, operation.events(self.services, self.session, "command_attach", after=after, command_id=name))
+
+    async def op_command_stdin(self, key: str, request: dict[str, Any]) -> None:
+        name, body = _text(request, "command_id"), _convert(_without(request, "command_id"), model.CommandInput)
+        data = base64.b64encode(command.input_bytes(body.value, body.base64)).decode()
+        await self.session.link.request("command_stdin", command_id=name, data=data, eof=body.eof)  # not twice: it may have been read
+        await self._reply(key, {})
+
+    async def op_command_signal(self, key: str, request: dict[str, Any]) -> None:
+        name, body = _text(request, "command_id"), _convert(_without(request, "command_id"), model.SendSignal)
+        answer = await command.result(self.services, self.session, "command_signal", command_id=name, signal=body.signal)
+        self._free(key, asyncio.current_task())
+        await self._reply_bytes(key, answer)
+
+    async def op_command_kill(self, key: str, request: dict[str, Any]) -> None:
+        name, body = _text(request, "command_id"), _convert(_without(request, "command_id"), model.Kill)
+        answer = await command.result(self.services, self.session, "command_kill", command_id=name, grace_s=body.grace_s)
+        self._free(key, asyncio.current_task())
+        await self._reply_bytes(key, answer)
 
     async def op_subscribe(self, key: str, request: dict[str, Any]) -> None:
         after = _after(request)
@@ -199,6 +239,10 @@ def _convert(request: dict[str, Any], kind: Any) -> Any:
         return msgspec.convert(request, kind)
     except msgspec.ValidationError as exc:
         raise InvalidRequest(str(exc)) from exc
+
+
+def _without(request: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in request.items() if key != name}
 
 
 def _text(request: dict[str, Any], name: str) -> str:
