@@ -37,6 +37,8 @@ _ZYGOTE_START_S = 120.0
 _ZYGOTE_ANSWER_S = 30.0
 #: Users of sessions, two each: a block per data directory, so that gateways on one machine do not share any.
 _FIRST_UID, _UIDS_PER_DIRECTORY, _DIRECTORIES = 200_000, 20_000, 50_000
+#: In a user namespace, which has mostly 65536 users in all: few blocks, above those of the system.
+_FIRST_MAPPED_UID = 1000
 
 
 class Node:
@@ -65,7 +67,6 @@ class Node:
             package,
             *sandbox.read_only_paths,
         ]
-        block = zlib.crc32(data.encode()) % _DIRECTORIES
         return Policy(
             isolated=self.isolated,
             limits=session_limits.defaults(self._settings).sandbox(
@@ -73,7 +74,7 @@ class Node:
             ),
             require_cgroups=sandbox.require_cgroups,
             read_only_paths=tuple(dict.fromkeys(path for path in paths if not path.startswith("/usr/") and path != "/usr")),
-            first_uid=_FIRST_UID + block * _UIDS_PER_DIRECTORY,
+            first_uid=_first_uid(data) if self.isolated else _FIRST_UID,
             cgroup=f"kernelgate-{hashlib.sha256(data.encode()).hexdigest()[:8]}",
         )
 
@@ -349,6 +350,24 @@ class Node:
         if stop_zygote:
             await self._stop_zygote()
         self._drop()
+
+
+def _first_uid(data_dir: str) -> int:
+    """Of the block of users that this data directory's sessions have. Raises SandboxUnavailable: this user namespace has too few."""
+    mapped = 0
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        inside, _, count = (int(field) for field in line.split())
+        if inside == mapped:
+            mapped += count
+    first, blocks = _FIRST_UID, _DIRECTORIES
+    if mapped < _FIRST_UID + _UIDS_PER_DIRECTORY * _DIRECTORIES:
+        first, blocks = _FIRST_MAPPED_UID, (mapped - _FIRST_MAPPED_UID) // _UIDS_PER_DIRECTORY
+    if blocks < 1:
+        raise SandboxUnavailable(
+            f"this user namespace has {mapped} users, and sessions need {_FIRST_MAPPED_UID + _UIDS_PER_DIRECTORY}: run as root, or in a user namespace with "
+            "a range of subordinate ids (docs/security.md)"
+        )
+    return first + zlib.crc32(data_dir.encode()) % blocks * _UIDS_PER_DIRECTORY
 
 
 class _short:  # noqa: N801 - reads as a function
