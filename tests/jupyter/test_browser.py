@@ -70,6 +70,10 @@ def lab(server, tmp_path) -> Iterator[str]:
         "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly",
     ]  # fmt: skip
     env = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path), "JUPYTER_PLATFORM_DIRS": "1", "JUPYTER_NO_CONFIG": "1"}
+    settings = tmp_path / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    env["JUPYTERLAB_SETTINGS_DIR"] = str(tmp_path / "settings")
     url = f"http://127.0.0.1:{port}"
     log = tmp_path / "lab.log"
     with log.open("w") as output:

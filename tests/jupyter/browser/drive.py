@@ -57,6 +57,7 @@ def drive(page: Page, url: str, directory: Path) -> None:
         page.wait_for_timeout(100)
     expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible()
 
+    page.keyboard.press("Control+b")  # the list of files goes
     notebook.run(0, 1)
     picture = notebook.output(0).locator("img")
     expect(picture).to_be_visible()
@@ -102,7 +103,7 @@ def main() -> int:
     url, chromium, directory = sys.argv[1:]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        page = browser.new_page(viewport={"width": 1100, "height": 860})
+        page = browser.new_page(viewport={"width": 920, "height": 1020})
         page.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
         page.on("console", lambda message: print(time.strftime("%H:%M:%S"), message.type, message.text, file=sys.stderr))
