@@ -48,6 +48,8 @@ class Job:
     timers: list[Timer] = field(default_factory=list)
     #: How often limits had been met when it was sent, and when that was, in clock ticks since boot.
     mark: Mark | None = None
+    #: The same at its end.
+    now: Mark | None = None
     sent_ticks: int = 0
     cpu: CpuWatch | None = None
     #: The frontend's request that it was made of, and what frontends sent after it while it waited.
@@ -213,6 +215,7 @@ class Context:
         running, self.current = [*([self.current] if self.current else []), *self.beside.values()], None
         self.beside.clear()
         for job in running:
+            job.now = None
             self._emit(job, job.execution.lost(death, time.monotonic()))
             if self.relay is not None:
                 self.relay.lost(job, death)
@@ -326,8 +329,8 @@ class Context:
 
     def _sweep(self, job: Job) -> None:
         """Where the session has been full of processes since the job was sent, ends what it left of them, before the next one is sent."""
-        kernel = self.kernel
-        if kernel is None or kernel.pid is None or job.mark is None or self.host.pressure.mark().refused <= job.mark.refused:
+        kernel, job.now = self.kernel, self.host.pressure.mark()
+        if kernel is None or kernel.pid is None or job.mark is None or job.now.refused <= job.mark.refused:
             return
         self._sweeping += 1
 
@@ -429,7 +432,8 @@ class Context:
             return
         for kind, fields in emits:
             if kind == "end" and fields["limit"] in (None, "output") and job.mark is not None:
-                fields = {**fields, "limit": self.host.pressure.met(job.mark, failed=not fields["success"]) or fields["limit"]}
+                job.now = job.now or self.host.pressure.mark()
+                fields = {**fields, "limit": self.host.pressure.met(job.mark, job.now, failed=not fields["success"]) or fields["limit"]}
             self.host.output(self, execution, kind, fields)
         if execution.done:
             if job.cpu is not None:

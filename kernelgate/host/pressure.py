@@ -33,9 +33,8 @@ class Pressure:
             0 if self._oom is None else counted(*self._oom),
         )
 
-    def met(self, since: Mark, *, failed: bool) -> str | None:
-        """The limit that was met since then: memory, processes; of what failed also workspace, tmp and shm, where they are full."""
-        now = self.mark()
+    def met(self, since: Mark, now: Mark, *, failed: bool) -> str | None:
+        """The limit that was met between two marks: memory, processes; of what failed also workspace, tmp and shm, where they are full."""
         if now.killed > since.killed:
             return "memory"
         if now.refused > since.refused:

@@ -271,8 +271,9 @@ class Command:
         if self._cpu is not None:
             self._cpu.cancel()
         self._emit(self._output.end())
-        limit = self._limit or self._host.pressure.met(self._mark, failed=status not in ("ok", "lost"))
-        if self.pid is not None and self._host.pressure.mark().refused > self._mark.refused:
+        now = self._host.pressure.mark()
+        limit = self._limit or self._host.pressure.met(self._mark, now, failed=status not in ("ok", "lost"))
+        if self.pid is not None and now.refused > self._mark.refused:
             self._host.init.sweep(self.pid, self._start_ticks, lambda _: None)
         fields = {
             "status": status, "success": status == "ok", "exit_code": exit_code, "signal": signal_, "timed_out": status == "timeout", "reason": reason,

@@ -17,7 +17,7 @@ from collections import deque
 from typing import Any
 
 from kernelgate.protocol.event import COMMAND, Event
-from kernelgate.protocol.execution import TAIL_BYTES, Emit
+from kernelgate.protocol.execution import MAX_EVENTS, TAIL_BYTES, Emit
 from kernelgate.protocol.result import timestamp
 
 _STREAMS = ("stdout", "stderr")
@@ -26,7 +26,7 @@ _STREAMS = ("stdout", "stderr")
 class Output:
     """A command's output on its way to the journal: bytes in, (type, fields) pairs out.
 
-    Beyond `limit` bytes it is cut in the middle: the head goes out as it comes, the rest runs through a ring that `end` lets out.
+    Beyond `limit` bytes, or MAX_EVENTS pieces, it is cut in the middle: the head goes out as it comes, the rest runs through a ring that `end` lets out.
     """
 
     def __init__(self, limit: int, encoding: str, *, seen: int = 0) -> None:
@@ -38,6 +38,7 @@ class Output:
         self._ring_bytes = 0
         self._cut = dict.fromkeys(_STREAMS, 0)
         self._ended = False
+        self._events = 0
 
     def feed(self, stream: str, data: bytes) -> list[Emit]:
         """What was read. A character whose last bytes have not come yet waits for them."""
@@ -55,12 +56,13 @@ class Output:
     def _out(self, stream: str, data: bytes) -> list[Emit]:
         if not data:
             return []
+        self._events += 1
         if self._ended:
-            data = data[: max(0, self._limit - self._bytes)]
+            data = data[: max(0, self._limit - self._bytes)] if self._events <= MAX_EVENTS else b""
             self._bytes += len(data)
             return [(stream, {**self._fields(data), "late": True})] if data else []
         emits: list[Emit] = []
-        room = self._limit - self._tail - self._bytes
+        room = self._limit - self._tail - self._bytes if self._events <= MAX_EVENTS else 0
         if not self._ring and room > 0:
             head, data = data[:room], data[room:]
             self._bytes += len(head)
