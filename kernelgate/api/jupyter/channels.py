@@ -190,8 +190,9 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
         if self._left or link is None:
             return
         self._left = True
-        with contextlib.suppress(KernelgateError):
-            await link.send({"end": True, "at": self._position()})
+        if self._sent is not None:
+            with contextlib.suppress(KernelgateError):
+                await link.send({"end": True, "at": self._position()})
         link.close()
 
     # -- from the host --
