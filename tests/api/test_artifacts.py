@@ -91,8 +91,12 @@ def test_files_of_commands(api, own):
     assert "artifacts" not in api.call("GET", call)["commands"][0]
     with stream(api, "POST", call, json={"command": "echo x > streamed", "artifacts": ["streamed"]}) as events:
         assert [event["type"] for event in events][-2:] == ["artifacts", "end"]
-    late = api.call("POST", call, json={"command": "echo x > killed; sleep 100", "timeout_s": 0.5, "artifacts": ["killed"]})
-    assert (late["timed_out"], paths(late)) == (True, ["/workspace/killed"])
+    name = api.call("POST", f"{call}?wait=false", 202, json={"command": "echo x > killed; echo made; sleep 100", "artifacts": ["killed"]})[
+        "id"
+    ]
+    api.until(lambda: api.call("GET", f"{call}/{name}")["stdout"])
+    killed = api.call("POST", f"{call}/{name}/kill", json={"grace_s": 1})
+    assert (killed["status"], paths(killed)) == ("killed", ["/workspace/killed"])
     absent = api.call("POST", call, json={"command": ["no_such_program_here"], "artifacts": ["*"]})
     assert (absent["exit_code"], paths(absent)) == (127, [])
     shell = api.call("POST", f"/v1/sessions/{own}/shells", 201, json={"cwd": "sub"})["id"]

@@ -261,8 +261,11 @@ def test_batch_execution(server):
             assert [one.stdout for one in await asyncio.gather(*(execute_with_limit(f"echo {n}") for n in range(6)))] == [
                 f"{n}\n" for n in range(6)
             ]
-            # Caching
-            stats = [one async for one in sandbox.monitor((await sandbox.start_background("sleep 0.3")).pid, 0.1)]
-            assert stats
+            # Monitoring, awaited
+            process = await sandbox.start_background(["sleep", "100"])
+            async for stats in sandbox.monitor(process.pid, 0.1):
+                assert stats.command == "sleep 100"
+                break
+            assert (await process.kill()).signal == "SIGTERM"
 
     asyncio.run(main())

@@ -39,6 +39,8 @@ def test_a_terminal(live):
         screen.write("cat\nsaid\n")
         until(output, TWICE)  # by the terminal, and by cat
         screen.signal("SIGINT")
+        screen.write("echo back-$((2 + 1))\n")  # the same way, so behind the signal
+        until(output, b"back-3\r\n")
         other.write("echo both-$((1 + 1))\n")
         until(output, b"both-2\r\n")
         until(others, b"both-2\r\n")
@@ -48,9 +50,9 @@ def test_a_terminal(live):
         with pytest.raises(errors.InvalidRequest):
             list(screen.output())
     assert live.pty.get(terminal.id).resize(20, 90).cols == 90
-    terminal.send_input("cat\nsaid\n")
+    terminal.send_input("cat\nlater\n")
     with terminal.attach() as screen:
-        until(screen.output(), TWICE)  # by the terminal, and by cat
+        until(screen.output(), b"later\r\n.*later\r\n")
     terminal.signal("SIGINT")
     heard = []
     ender = threading.Timer(0.05, terminal.write, ["exit 7\n"])
