@@ -265,7 +265,8 @@ def test_processes_are_listed(api, own):
     (kernel,) = [one for one in processes(api, own) if one["context_id"] == "python"]
     assert (str(kernel["pid"]), kernel["command"]) == (api.run(own, "me")["text"], "kernel python")
     # Neither init nor the host nor who looked is among them; what came and went on the way here may be, for a moment.
-    api.until(lambda: {one["pid"] for one in processes(api, own)} == {kernel["pid"], made["pid"]})
+    # A session from the pool may have kernels of other languages that were used lately.
+    api.until(lambda: {one["pid"] for one in processes(api, own) if one["context_id"] in (None, "python")} == {kernel["pid"], made["pid"]})
     assert processes(api, own, "no such") == []
     refused = api.call("GET", f"/v1/sessions/{own}/processes", 400, params={"filter": "("})
     assert refused["error"]["code"] == "invalid_pattern"
@@ -314,8 +315,8 @@ def test_a_process_is_watched(api, own):
                 api_kill(f"/v1/sessions/{own}/processes/kill", json={"pid": busy["pid"], "signal": "KILL"})
     assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
     assert {event["type"] for event in seen} == {"stats"}
-    assert max(event["cpu_percent"] for event in seen) > 20
-    assert seen[-1]["cpu_s"] > 0
+    assert max(event["cpu_percent"] for event in seen) > 0
+    assert seen[-1]["cpu_s"] > seen[0]["cpu_s"]
     api.call("GET", f"/v1/sessions/{own}/processes/{busy['pid']}/stats", 404)
     api.call("GET", f"/v1/sessions/{own}/processes/1/stats?interval_s=0", 400)
     # Whoever leaves ends only the watching.
