@@ -48,6 +48,7 @@ def test_events_come_while_they_happen(api, server, own, accept):
         "truncated",
         "timeout",
         "death",
+        "limit",
     }
 
 
