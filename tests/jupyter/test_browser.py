@@ -119,4 +119,4 @@ def test_a_plot_a_slider_and_a_gateway_that_is_killed(server, lab, tmp_path):
             else:
                 continue
             print("done", file=driver.stdin, flush=True)
-    assert finished, log.read_text()[-4000:]
+    assert finished, log.read_text()[-4000:] + (tmp_path / "lab.log").read_text()[-4000:]
