@@ -526,7 +526,7 @@ def test_workers_that_are_killed_are_replaced(server, files):
     for _ in range(5):
         assert int(files.run("mine = workers(); [os.kill(pid, signal.SIGKILL) for pid in mine]; len(mine)")) >= 1
         assert files.bytes("f") == b"1"
-    upload = half_a_request(server, files, "half", 4 * MiB)
+    upload = half_a_request(server, files.base, "half", 4 * MiB)
     files.api.until(lambda: files.run("[os.kill(pid, signal.SIGKILL) for pid in workers()]; len(workers())"))
     upload.sendall(b"x" * (2 * MiB))
     answer = upload.recv(65536).decode()
