@@ -140,7 +140,8 @@ bench: setup build/peers/.ready ## Measure beside what a user would pick instead
 	@$(PY) -m benchmarks --peers build/peers/bin/python --json benchmarks/latest.json $(ARGS)
 
 build/peers/.ready: benchmarks/peers.lock
-	@$(PY) -m venv --clear build/peers && build/peers/bin/python -m pip install --quiet --require-hashes --no-deps -r benchmarks/peers.lock
+	@$(PY) -m venv --clear build/peers
+	@$(STEP) "Peers of the benchmarks" -- build/peers/bin/python -m pip install --require-hashes --no-deps -r benchmarks/peers.lock
 	@touch $@
 
 ##@ Faults

@@ -62,6 +62,8 @@ class StreamingHandler(BaseHandler):
         """
         self.set_header("Content-Type", f"{kind}; charset=utf-8")
         self.set_header("X-Accel-Buffering", "no")
+        # Else an event waits in the socket until the one before it was acknowledged, which may take 40 ms.
+        self.request.connection.stream.set_nodelay(True)  # type: ignore[union-attr]
         encode, keepalive = (_sse, b": keepalive\n\n") if kind == _SSE else (b"".join, b'{"type":"keepalive"}\n')
         streams = self.services.metrics.streams
         streams.inc()
