@@ -284,7 +284,7 @@ class Keeper:
         `is_wanted`: whether the caller is still there; a session that is not wanted any more is taken away again, and SessionClosed raised.
         Raises CapacityExceeded, InvalidRequest, SandboxUnavailable, NoSpace, StorageUnavailable.
         """
-        wanted = session_limits.asked_for(limits or {}, self.settings, self.node.lacking)
+        wanted = session_limits.asked_for(limits or {}, self.settings, self.node.lacking, self.registry.ceilings(token_id))
         session, hello = None, {}
         while session is None and (ready := self._take_ready(wanted)) is not None:
             self._given_at = time.monotonic()

@@ -14,7 +14,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from kernelgate.errors import NoSpace, StorageUnavailable
 log = logging.getLogger(__name__)
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, created_at REAL NOT NULL, revoked_at REAL);
+CREATE TABLE IF NOT EXISTS tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, created_at REAL NOT NULL, revoked_at REAL,
+  ceilings TEXT NOT NULL DEFAULT '{}'
+);
 CREATE TABLE IF NOT EXISTS sessions (
   id TEXT PRIMARY KEY, token_id TEXT, state TEXT NOT NULL, reason TEXT, slot INTEGER NOT NULL, pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL,
   created_at REAL NOT NULL, last_activity_at REAL NOT NULL, ended_at REAL, idle_timeout_s REAL, lifetime_s REAL, labels TEXT NOT NULL, isolated INTEGER NOT NULL,
@@ -41,9 +43,12 @@ CREATE TABLE IF NOT EXISTS frontend_documents (
 
 @dataclass(frozen=True)
 class Token:
+    """`ceilings`: the most that its sessions may have, by the names of their limits; what is not named is the server's alone to limit."""
+
     id: str
     name: str
     created_at: float
+    ceilings: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,9 @@ _COLUMNS = (
 )
 
 
+_FIELDS = "id, name, created_at, ceilings"
+_INSERT = "INSERT OR IGNORE INTO tokens (id, name, hash, created_at, ceilings) VALUES (?, ?, ?, ?, ?)"
+
 #: Through which states a session goes.
 _PROGRESS = ("ready", "starting", "running", "closed", "lost")
 
@@ -121,6 +129,8 @@ class Registry:
             self._execute(statement)
         if "limits" not in {column[1] for column in self._execute("PRAGMA table_info(sessions)")}:
             self._execute("ALTER TABLE sessions ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'")
+        if "ceilings" not in {column[1] for column in self._execute("PRAGMA table_info(tokens)")}:
+            self._execute("ALTER TABLE tokens ADD COLUMN ceilings TEXT NOT NULL DEFAULT '{}'")
         ((found,), *_) = self._execute("PRAGMA quick_check(1)").fetchall()
         if found != "ok":
             raise RegistryCorrupt(f"{self._path} is damaged: {found}")
@@ -149,22 +159,26 @@ class Registry:
 
     # -- tokens --
 
-    def create_token(self, name: str) -> tuple[Token, str]:
+    def create_token(self, name: str, ceilings: Mapping[str, float] | None = None) -> tuple[Token, str]:
         """A new token and its secret, which is shown once and not kept. Secrets look like `kg_` and 40 lower-case hexadecimal digits."""
         secret = "kg_" + secrets.token_hex(20)
-        token = Token("t" + secrets.token_hex(6), name, time.time())
-        self._execute("INSERT INTO tokens VALUES (?, ?, ?, ?, NULL)", (token.id, name, _hash(secret), token.created_at))
+        token = Token("t" + secrets.token_hex(6), name, time.time(), dict(ceilings or {}))
+        self._execute(_INSERT, (token.id, name, _hash(secret), token.created_at, json.dumps(token.ceilings)))
         self._record_tokens()
         return token, secret
 
     def _record_tokens(self) -> None:
-        rows = self._execute("SELECT id, name, hash, created_at, revoked_at FROM tokens").fetchall()
-        _record(self._path.with_name("tokens.json"), [[*row[:2], row[2].hex(), *row[3:]] for row in rows])
+        rows = self._execute("SELECT id, name, hash, created_at, revoked_at, ceilings FROM tokens").fetchall()
+        _record(self._path.with_name("tokens.json"), [[*row[:2], row[2].hex(), *row[3:5], json.loads(row[5])] for row in rows])
 
     def tokens(self) -> list[Token]:
-        return [
-            Token(*row) for row in self._execute("SELECT id, name, created_at FROM tokens WHERE revoked_at IS NULL ORDER BY created_at")
-        ]
+        return [_token(row) for row in self._execute(f"SELECT {_FIELDS} FROM tokens WHERE revoked_at IS NULL ORDER BY created_at")]  # noqa: S608 - fixed names
+
+    def ceilings(self, token_id: str) -> dict[str, float]:
+        """Of the sessions that this token makes. Empty: the server's alone."""
+        row = self._execute("SELECT ceilings FROM tokens WHERE id = ?", (token_id,)).fetchone()
+        found: dict[str, float] = json.loads(row[0]) if row else {}
+        return found
 
     def revoke_token(self, token_id: str) -> bool:
         """Whether there was one. Its sessions stay, but nobody can reach them."""
@@ -177,10 +191,10 @@ class Registry:
     def token(self, secret: str) -> Token | None:
         """The token with this secret. Compared in constant time: what a caller can vary is only a hash's preimage, and the match is checked with compare_digest."""
         wanted = _hash(secret)
-        row = self._execute("SELECT id, name, created_at, hash FROM tokens WHERE hash = ? AND revoked_at IS NULL", (wanted,)).fetchone()
-        if row is None or not hmac.compare_digest(row[3], wanted):
+        row = self._execute(f"SELECT {_FIELDS}, hash FROM tokens WHERE hash = ? AND revoked_at IS NULL", (wanted,)).fetchone()  # noqa: S608 - fixed names
+        if row is None or not hmac.compare_digest(row[4], wanted):
             return None
-        return Token(*row[:3])
+        return _token(row[:4])
 
     # -- sessions --
 
@@ -222,8 +236,9 @@ class Registry:
             tokens = json.loads(self._path.with_name("tokens.json").read_text())
         except FileNotFoundError:
             tokens = []
-        for token_id, name, digest, created_at, revoked_at in tokens:
-            self._execute("INSERT OR IGNORE INTO tokens VALUES (?, ?, ?, ?, NULL)", (token_id, name, bytes.fromhex(digest), created_at))
+        for token_id, name, digest, created_at, revoked_at, *rest in tokens:
+            ceilings = rest[0] if rest else {}  # a record of before there were any
+            self._execute(_INSERT, (token_id, name, bytes.fromhex(digest), created_at, json.dumps(ceilings)))
             if revoked_at is not None:
                 self._execute("UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (revoked_at, token_id))
         count = 0
@@ -277,6 +292,11 @@ class Registry:
     def _select(self, where: str, arguments: Any) -> list[Row]:
         rows = self._execute(f"SELECT {', '.join(_COLUMNS)} FROM sessions {where}", arguments)  # noqa: S608 - fixed names
         return [_row(dict(zip(_COLUMNS, values, strict=True))) for values in rows]
+
+
+def _token(values: Sequence[Any]) -> Token:
+    token_id, name, created_at, ceilings = values
+    return Token(token_id, name, created_at, json.loads(ceilings))
 
 
 def _row(values: dict[str, Any]) -> Row:
