@@ -96,7 +96,7 @@ class Gateway:
             secret = path.read_text().strip()
             if self.registry.token(secret) is not None:
                 return secret
-        _, secret = self.registry.create_token("local")
+        _, secret = self.registry.create_token("local", network=True)
         _write_private(path, secret + "\n")
         return secret
 
@@ -318,7 +318,7 @@ def _settings_in(data_dir: str | None) -> Settings | None:
 
 
 def token_main(argv: list[str]) -> int:
-    """`kernelgate token [create NAME [--ceiling LIMIT=VALUE ...] | list | revoke ID] [--data-dir DIR]`; without an action, shows this machine's own."""
+    """`kernelgate token [create NAME [--ceiling LIMIT=VALUE ...] [--network] | list | revoke ID] [--data-dir DIR]`; without an action, shows this machine's own."""
     parser = argparse.ArgumentParser(prog="kernelgate token", description="Tokens that callers show. A token sees only its own sessions.")
     parser.add_argument("action", nargs="?", choices=("show", "create", "list", "revoke"), default="show")
     parser.add_argument("name", nargs="?", help="a name for the new token; the id or name of the one to revoke")
@@ -330,6 +330,9 @@ def token_main(argv: list[str]) -> int:
         help="the most that a session of the new token may have, as memory_bytes=1073741824; no more than the server's own ceiling. May be repeated",
     )
     parser.add_argument("--data-dir")
+    parser.add_argument(
+        "--network", action="store_true", help="the new token's sessions may ask for a network, where sandbox.network is on"
+    )
     arguments = parser.parse_args(argv)
     settings = _settings_in(arguments.data_dir)
     if settings is None:
@@ -344,19 +347,20 @@ def token_main(argv: list[str]) -> int:
     try:
         if arguments.action in ("create", "revoke") and not arguments.name:
             parser.error(f"{arguments.action} needs a name")
-        if arguments.ceiling and arguments.action != "create":
-            parser.error("--ceiling is for a token that is created")
+        if (arguments.ceiling or arguments.network) and arguments.action != "create":
+            parser.error("--ceiling and --network are for a token that is created")
         if arguments.action == "create":
             try:
                 ceilings = _ceilings(arguments.ceiling, settings)
             except ConfigError as exc:
                 parser.error(exc.detail)
-            print(registry.create_token(arguments.name, ceilings)[1])
+            print(registry.create_token(arguments.name, ceilings, network=arguments.network)[1])
         elif arguments.action == "list":
             for token in registry.tokens():
                 ceilings = token.ceilings
                 print(
                     f"{token.id}  {token.name}  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(token.created_at))}",
+                    *(["network"] if token.network else []),
                     *(f"{name}={ceilings[name]:.15g}" for name in sorted(ceilings)),
                     sep="  ",
                 )

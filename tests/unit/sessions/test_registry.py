@@ -140,16 +140,16 @@ def test_ended_before_and_touch(registry):
 
 def test_the_ceilings_of_a_token(tmp_path):
     registry = open_registry(tmp_path / "registry.sqlite")
-    made, secret = registry.create_token("one", {"memory_bytes": 1 << 30, "cpu": 0.5})
+    made, secret = registry.create_token("one", {"memory_bytes": 1 << 30, "cpu": 0.5}, network=True)
     other, _ = registry.create_token("two")
     registry.close()
     for name in ("registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     registry = open_registry(tmp_path / "registry.sqlite")  # from the records beside it
     assert registry.token(secret) == made
-    assert registry.ceilings(made.id) == {"memory_bytes": 1 << 30, "cpu": 0.5}
+    assert registry.token_of(made.id) == made
     assert registry.tokens() == [made, other]
-    assert registry.ceilings(other.id) == registry.ceilings("nobody") == {}
+    assert registry.token_of("nobody") is None
     registry.close()
 
 
