@@ -146,8 +146,8 @@ def helpers(server: Server) -> list[int]:
 
 def test_with_a_network_the_world_is_there(open_api, online):
     assert open_api.call("GET", f"/v1/sessions/{online}", 200)["network"] == "allow"
-    code = f"{_CONNECT}\nprint(json.dumps([connect({FAR!r}, {PORT}, ''), connect('internet.example', {PORT}, '')]))"
-    assert look(open_api, online, code) == ["hello", "hello"]
+    code = f"{_CONNECT}\nprint(json.dumps([connect('internet.example', {PORT}, ''), *(connect({FAR!r}, {PORT}, way) for way in ('', 'device', 'index'))]))"
+    assert look(open_api, online, code) == ["hello"] * 4
 
 
 def test_without_one_it_is_not(open_api):
