@@ -2,7 +2,8 @@
 
 pasta runs in the session's PID namespace, so that it ends with the session whatever ends that, but outside its root, its control groups and its users: as a user of its own, which owns
 the network namespace and nothing else. What a session may not reach is refused by the namespace's routes, which its code has no right to change. Routes alone would not hold: a socket that
-is bound to the device goes past them, to whoever answers on the link. So nobody is asked for on the link: the gateway is the one neighbour there is.
+is bound to the device goes past them, to whoever answers on the link. So nobody is asked for on the link: the gateway is the one neighbour there is. Multicast asks for nobody either way; the policies
+for outgoing packets refuse it, and all the rest once more.
 """
 
 from __future__ import annotations
@@ -157,7 +158,12 @@ def _configure(resolver: str, denied: list[str]) -> None:
         f"route add {_GATEWAY} dev {_DEVICE} scope link",
         f"route add {resolver} via {_GATEWAY}",
         f"route add default via {_GATEWAY}",
-        *(f"route replace prohibit {network}" for network in dict.fromkeys(denied)),
+        f"xfrm policy add dst {resolver} dir out action allow priority 1",
+        *(
+            line
+            for network in dict.fromkeys(denied)
+            for line in (f"route replace prohibit {network}", f"xfrm policy add dst {network} dir out action block priority 2")
+        ),
     ]
     for name in ("mcast_solicit", "ucast_solicit", "app_solicit"):
         Path(f"/proc/sys/net/ipv4/neigh/{_DEVICE}/{name}").write_text("0")

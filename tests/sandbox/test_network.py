@@ -175,6 +175,21 @@ with ThreadPoolExecutor(len(ways)) as threads:
 """
     found = look(open_api, online, code)
     assert set(found.values()) == {"refused"}, found
+    groups = ("239.1.2.3", "224.0.0.251", "255.255.255.255")
+    code = f"""
+import socket
+def send(group, bind):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            if bind:
+                sock.setsockopt(socket.SOL_SOCKET, 25, b"net0")
+            return sock.sendto(b"all", (group, 5353))
+        except OSError:
+            return "refused"
+print(json.dumps([send(group, bind) for group in {groups!r} for bind in (False, True)]))
+"""
+    assert look(open_api, online, code) == ["refused"] * 6
 
 
 def test_its_code_has_no_rights_over_it(open_api, open_server, online):
