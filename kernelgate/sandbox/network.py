@@ -158,11 +158,11 @@ def _configure(resolver: str, denied: list[str]) -> None:
         f"route add {_GATEWAY} dev {_DEVICE} scope link",
         f"route add {resolver} via {_GATEWAY}",
         f"route add default via {_GATEWAY}",
-        f"xfrm policy add dst {resolver} dir out action allow priority 1",
+        f"xfrm policy update dst {resolver} dir out action allow priority 1",
         *(
             line
             for network in dict.fromkeys(denied)
-            for line in (f"route replace prohibit {network}", f"xfrm policy add dst {network} dir out action block priority 2")
+            for line in (f"route replace prohibit {network}", f"xfrm policy update dst {network} dir out action block priority 2")
         ),
     ]
     for name in ("mcast_solicit", "ucast_solicit", "app_solicit"):
