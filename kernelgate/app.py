@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tornado import httpserver, netutil, web
 
 from kernelgate import settings as settings_module
@@ -27,7 +28,9 @@ from kernelgate.api.base import NotFoundHandler, Services
 from kernelgate.api.jupyter.routes import JUPYTER
 from kernelgate.api.listener import Listener, take_all_descriptors
 from kernelgate.api.metrics import Metrics
+from kernelgate.api.native.model import AskedLimits
 from kernelgate.errors import ConfigError, KernelgateError, StorageUnavailable
+from kernelgate.sessions import limits as session_limits
 from kernelgate.sessions.keeper import Keeper
 from kernelgate.sessions.registry import Registry, open_registry
 from kernelgate.settings import Settings
@@ -93,7 +96,7 @@ class Gateway:
             secret = path.read_text().strip()
             if self.registry.token(secret) is not None:
                 return secret
-        _, secret = self.registry.create_token("local")
+        _, secret = self.registry.create_token("local", network=True)
         _write_private(path, secret + "\n")
         return secret
 
@@ -255,8 +258,6 @@ def main(argv: list[str]) -> int:
         print(f"kernelgate: {exc.detail}", file=sys.stderr)
         return 2
     if arguments.print_config:
-        import msgspec  # noqa: PLC0415
-
         print(json.dumps(msgspec.to_builtins(settings), indent=2))
         return 0
     handler = logging.StreamHandler()
@@ -317,11 +318,21 @@ def _settings_in(data_dir: str | None) -> Settings | None:
 
 
 def token_main(argv: list[str]) -> int:
-    """`kernelgate token [create NAME | list | revoke ID] [--data-dir DIR]`; without an action, shows this machine's own."""
+    """`kernelgate token [create NAME [--ceiling LIMIT=VALUE ...] [--network] | list | revoke ID] [--data-dir DIR]`; without an action, shows this machine's own."""
     parser = argparse.ArgumentParser(prog="kernelgate token", description="Tokens that callers show. A token sees only its own sessions.")
     parser.add_argument("action", nargs="?", choices=("show", "create", "list", "revoke"), default="show")
     parser.add_argument("name", nargs="?", help="a name for the new token; the id or name of the one to revoke")
+    parser.add_argument(
+        "--ceiling",
+        action="append",
+        default=[],
+        metavar="LIMIT=VALUE",
+        help="the most that a session of the new token may have, as memory_bytes=1073741824; no more than the server's own ceiling. May be repeated",
+    )
     parser.add_argument("--data-dir")
+    parser.add_argument(
+        "--network", action="store_true", help="the new token's sessions may ask for a network, where sandbox.network is on"
+    )
     arguments = parser.parse_args(argv)
     settings = _settings_in(arguments.data_dir)
     if settings is None:
@@ -336,11 +347,23 @@ def token_main(argv: list[str]) -> int:
     try:
         if arguments.action in ("create", "revoke") and not arguments.name:
             parser.error(f"{arguments.action} needs a name")
+        if (arguments.ceiling or arguments.network) and arguments.action != "create":
+            parser.error("--ceiling and --network are for a token that is created")
         if arguments.action == "create":
-            print(registry.create_token(arguments.name)[1])
+            try:
+                ceilings = _ceilings(arguments.ceiling, settings)
+            except ConfigError as exc:
+                parser.error(exc.detail)
+            print(registry.create_token(arguments.name, ceilings, network=arguments.network)[1])
         elif arguments.action == "list":
             for token in registry.tokens():
-                print(f"{token.id}  {token.name}  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(token.created_at))}")
+                ceilings = token.ceilings
+                print(
+                    f"{token.id}  {token.name}  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(token.created_at))}",
+                    *(["network"] if token.network else []),
+                    *(f"{name}={ceilings[name]:.15g}" for name in sorted(ceilings)),
+                    sep="  ",
+                )
         elif arguments.action == "revoke":
             if not registry.revoke_token(arguments.name):
                 print(f"kernelgate: there is no token {arguments.name!r}", file=sys.stderr)
@@ -357,6 +380,25 @@ def token_main(argv: list[str]) -> int:
     finally:
         registry.close()
     return 0
+
+
+def _ceilings(texts: list[str], settings: Settings) -> dict[str, float]:
+    """Those of a new token. Raises ConfigError: an unknown limit, a value that no session may ask for, or more than the server allows."""
+    most, found = session_limits.ceilings(settings), {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or name not in most:
+            raise ConfigError(f"--ceiling takes LIMIT=VALUE with one of {', '.join(sorted(most))}; got {text!r}")
+        try:
+            found[name] = getattr(msgspec.convert({name: value}, AskedLimits, strict=False), name)
+        except msgspec.ValidationError as exc:
+            raise ConfigError(f"--ceiling {text}: {exc}") from exc
+        if found[name] is None:
+            raise ConfigError(f"--ceiling {text}: a number is expected; leave it out for the server's own ceiling")
+        ceiling, setting = most[name]
+        if session_limits.above(found[name], ceiling):
+            raise ConfigError(f"--ceiling {text}: this server allows {ceiling:.15g} at the most ({setting})")
+    return found
 
 
 def stop_main(argv: list[str]) -> int:

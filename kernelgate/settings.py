@@ -7,6 +7,7 @@ None means no limit. Durations are seconds, sizes are bytes.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import math
 import os
 import sys
@@ -129,6 +130,12 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Files and directories in a session's workspace."""
     require_cgroups: bool = True
     """Whether sessions need control groups for their limits; false: where there are none, limits are those of single processes."""
+    network: bool = False
+    """Whether a caller whose token may (`kernelgate token create NAME --network`) can ask for a session with a network."""
+    network_denied: tuple[str, ...] = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
+    """Networks that such a session does not reach, besides the machine itself and metadata addresses."""
+    network_resolver: str = ""
+    """IPv4 address of the resolver of such a session, reachable in any case; by default the machine's first that is not on its loopback."""
 
 
 class Ceilings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -264,6 +271,16 @@ def _checked(settings: Settings) -> Settings:
         raise ConfigError(f'sandbox.kind is {settings.sandbox.kind!r}; it can be "namespaces" or "none"')
     if not 0 <= settings.server.port <= 65535:
         raise ConfigError(f"server.port is {settings.server.port}; it can be 0 to 65535")
+    if settings.sandbox.network_resolver:
+        try:
+            ipaddress.IPv4Address(settings.sandbox.network_resolver)
+        except ValueError as exc:
+            raise ConfigError(f"sandbox.network_resolver is {settings.sandbox.network_resolver!r}; an IPv4 address is expected") from exc
+    for network in settings.sandbox.network_denied:
+        try:
+            ipaddress.IPv4Network(network)
+        except ValueError as exc:
+            raise ConfigError(f"sandbox.network_denied has {network!r}; IPv4 networks as 10.0.0.0/8 are expected ({exc})") from exc
     if settings.sandbox.open_files < 512:
         raise ConfigError(f"sandbox.open_files is {settings.sandbox.open_files}; kernels need 512 at the least")
     if settings.sandbox.workspace_bytes is not None and settings.sandbox.workspace_bytes < LEAST_WORKSPACE_BYTES:

@@ -23,7 +23,7 @@ class HealthHandler(BaseHandler):
         node = self.services.keeper.node
         self.send({
             "status": "ok", "version": kernelgate.__version__, "pid": os.getpid(), "uptime_s": round(time.time() - _STARTED, 3),
-            "sandbox": {"kind": self.services.settings.sandbox.kind, "isolated": node.isolated, "cgroup_version": node.facts.get("cgroup", 0), "limits_by": node.mechanism},
+            "sandbox": {"kind": self.services.settings.sandbox.kind, "isolated": node.isolated, "cgroup_version": node.facts.get("cgroup", 0), "limits_by": node.mechanism, "network": node.network},
             "warnings": node.warnings(),
         })  # fmt: skip
 

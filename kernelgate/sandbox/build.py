@@ -76,16 +76,19 @@ class Template:
             Path(inside).touch()
             sc.bind(path, inside, _RO)
 
-    def enter(self, place: Place, limits: Limits, program: bytes, memory_group: tuple[Path, str] | None) -> None:
+    def enter(self, place: Place, limits: Limits, program: bytes, memory_group: tuple[Path, str] | None, resolver: str | None) -> None:
         """Puts the calling process, the first of its PID namespace, into a sandbox of its own. Raises OSError with the step that failed.
 
+        `resolver`: of names, where it is in a network namespace of its own already (network.py); None: no network.
         `memory_group` is the session's own control group and where programs look for it: Java and Node size their heaps by it.
 
         Order matters: mounts while the old root is there, the root, then rights, then the filter, which forbids all of the former.
         """
         root = self._root
-        sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWNET)
-        sc.loopback_up()
+        sc.unshare(sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS)
+        if resolver is None:
+            sc.unshare(sc.CLONE_NEWNET)
+            sc.loopback_up()
         sc.set_hostname("kernelgate")
         kept = [(path, os.open(root + path, os.O_PATH | os.O_CLOEXEC)) for path in self._covered if os.path.exists(root + path)]
         plain = sc.MS_NOSUID | sc.MS_NODEV
@@ -107,7 +110,7 @@ class Template:
             Path(root, "proc/sys/kernel/shmall").write_text(str(limits.shm_bytes // resource.getpagesize()))
         if memory_group is not None:
             sc.bind(str(memory_group[0]), root + memory_group[1], _RO | sc.MS_NOEXEC)
-        self._own_files(place)
+        self._own_files(place, f"nameserver {resolver}\n" if resolver else "")
         for path, fd in kept:
             inside = root + path
             os.makedirs(inside if os.path.isdir(path) else os.path.dirname(inside), exist_ok=True)
@@ -134,7 +137,7 @@ class Template:
         os.chown(target, place.code_uid, place.code_uid)
         os.chmod(target, 0o700)
 
-    def _own_files(self, place: Place) -> None:
+    def _own_files(self, place: Place, resolver: str) -> None:
         run = Path(self._root, "run")
         for name, owner, mode in (
             ("etc", 0, 0o755),
@@ -152,7 +155,7 @@ class Template:
             "group": f"root:x:0:\nuser:x:{uid}:\nnogroup:x:65534:\n",
             "hosts": "127.0.0.1\tlocalhost kernelgate\n::1\tlocalhost\n",
             "hostname": "kernelgate\n",
-            "resolv.conf": "",
+            "resolv.conf": resolver,
         }
         for name, text in files.items():
             (run / "etc" / name).write_text(text)

@@ -66,13 +66,27 @@ class Policy:
     first_uid: int = 200_000
     cgroup: str = "kernelgate"
     cwd: str = "/workspace"
+    network_denied: tuple[str, ...] = ()
+    network_resolver: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Policy:
-        return cls(**{**value, "limits": Limits(**value["limits"]), "read_only_paths": tuple(value["read_only_paths"])})
+        return cls(
+            **{
+                **value,
+                "limits": Limits(**value["limits"]),
+                "read_only_paths": tuple(value["read_only_paths"]),
+                "network_denied": tuple(value["network_denied"]),
+            }
+        )
+
+    @property
+    def network_uid(self) -> int:
+        """The user of what gives sessions a network: no session's, since slots begin with 1."""
+        return self.first_uid
 
     def uids(self, slot: int) -> tuple[int, int]:
         """The users of the slot-th session: (its code, its host). Group ids are the same numbers."""

@@ -4,7 +4,7 @@ It is started by the gateway and outlives it. It has the rights to make sandboxe
 at a time: making a session takes some milliseconds, and nothing here waits for longer.
 
     {"op": "hello"}                                  -> {"ok": true, "pid", "fingerprint", "cgroup", "lacking": [...], "kernels": {...}}
-    {"op": "make", "session_id", "slot", "limits", "config"} -> {"ok": true, "pid", "start_ticks"}
+    {"op": "make", "session_id", "slot", "limits", "network", "config"} -> {"ok": true, "pid", "start_ticks"}
     {"op": "limit", "session_id", "limits"}          -> {"ok": true}; what control groups limit, from now on
     {"op": "end", "session_id", "pid", "start_ticks", "remove"} -> {"ok": true}
     {"op": "exit"}                                   -> ends the zygote; sessions live on
@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 from kernelgate.errors import SandboxUnavailable
 from kernelgate.host import session  # noqa: F401 - imported here so that init need not
 from kernelgate.host.init import Init
-from kernelgate.sandbox import build, seccomp, syscalls, workspace
+from kernelgate.sandbox import build, network, seccomp, syscalls, workspace
 from kernelgate.sandbox.cgroup import Cgroups
 from kernelgate.sandbox.policy import Limits, Policy
 from kernelgate.sandbox.removal import remove_tree
@@ -170,7 +170,9 @@ class Zygote:
                     "isolated": self._policy.isolated,
                 }
             case "make":
-                return self._make(message["session_id"], message["slot"], Limits(**message["limits"]), message["config"])
+                return self._make(
+                    message["session_id"], message["slot"], Limits(**message["limits"]), message["config"], has_network=message["network"]
+                )
             case "limit":
                 self._cgroups.limit(message["session_id"], Limits(**message["limits"]))
                 return {}
@@ -194,7 +196,7 @@ class Zygote:
 
     # -- sessions --
 
-    def _make(self, session_id: str, slot: int, limits: Limits, config: dict[str, Any]) -> dict[str, Any]:
+    def _make(self, session_id: str, slot: int, limits: Limits, config: dict[str, Any], *, has_network: bool) -> dict[str, Any]:
         code_uid, host_uid = self._policy.uids(slot) if self._policy.isolated else (os.getuid(), os.getuid())
         place = build.Place(session_id, self._data / "sessions" / session_id, code_uid, host_uid)
         config = {**config, **self._prepare_place(place)}
@@ -205,12 +207,12 @@ class Zygote:
             name, device = workspace.attach(image)
             place = dataclasses.replace(place, workspace=name)
         try:
-            return self._make_in(place, limits, config)
+            return self._make_in(place, limits, config, has_network=has_network)
         finally:
             if device >= 0:
                 os.close(device)
 
-    def _make_in(self, place: build.Place, limits: Limits, config: dict[str, Any]) -> dict[str, Any]:
+    def _make_in(self, place: build.Place, limits: Limits, config: dict[str, Any], *, has_network: bool) -> dict[str, Any]:
         session_id = place.session_id
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path = place.directory / "link.sock"
@@ -233,7 +235,7 @@ class Zygote:
         if pid == 0:
             try:
                 os.close(read_end)
-                self._become_init(place, limits, config, listener, write_end)
+                self._become_init(place, limits, config, listener, write_end, has_network=has_network)
             except BaseException as exc:  # noqa: BLE001 - a child must never go on as the zygote
                 traceback.print_exc()
                 with contextlib.suppress(OSError):
@@ -273,11 +275,17 @@ class Zygote:
             "journal": str(directory / "journal" / "events.jsonl"), "kernels_dir": str(kernels), "spool_dir": str(directory / "spool"), "cwd": str(directory / "workspace"), "isolated": False,
         }  # fmt: skip
 
-    def _become_init(self, place: build.Place, limits: Limits, config: dict[str, Any], listener: socket.socket, ready: int) -> None:
+    def _become_init(
+        self, place: build.Place, limits: Limits, config: dict[str, Any], listener: socket.socket, ready: int, *, has_network: bool
+    ) -> None:
         self._let_go()
         os.setsid()
         if self._policy.isolated:
             assert self._template is not None
+            resolver = None
+            if has_network:  # before the session's control groups: what it starts is not the session's
+                policy = self._policy
+                resolver = network.enter(policy.network_uid, policy.network_denied, policy.network_resolver)
             # Needs CAP_SYS_RESOURCE, which a container's root may lack; the session's code is raised instead in any case (see build.become_user).
             with contextlib.suppress(PermissionError):
                 Path("/proc/self/oom_score_adj").write_text("-900")
@@ -285,7 +293,7 @@ class Zygote:
             oom_fd, oom_key = self._cgroups.open_oom_events(place.session_id)
             processes = self._cgroups.open_processes(place.session_id)
             os.close(self._own_pidns)
-            self._template.enter(place, limits, self._filter, self._cgroups.memory_group(place.session_id))
+            self._template.enter(place, limits, self._filter, self._cgroups.memory_group(place.session_id), resolver)
             lacking = self._cgroups.lacking
             init = Init(
                 config,

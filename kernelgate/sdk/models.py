@@ -484,6 +484,7 @@ class SessionInfo:
         env_names: names of its environment variables; values are never told.
         executing: how many executions run or wait.
         limits: what it may use, by name; None is no limit.
+        network: "allow" where it has a way out, "none" where not.
     """
 
     id: str
@@ -499,6 +500,7 @@ class SessionInfo:
     cwd: str = ""
     executing: int = 0
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    network: str = "none"
     contexts: list[ContextInfo] = field(default_factory=list)
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
@@ -519,6 +521,7 @@ class SessionInfo:
             cwd=raw.get("cwd") or "",
             executing=int(raw.get("executing") or 0),
             limits=raw.get("limits") or {},
+            network=raw.get("network") or "none",
             contexts=[ContextInfo.from_wire(context) for context in raw.get("contexts") or ()],
             raw=raw,
         )

@@ -15,11 +15,19 @@ from typing import Any
 
 from kernelgate import ids, languages
 from kernelgate._aio import Tasks
-from kernelgate.errors import CapacityExceeded, HostUnavailable, KernelgateError, SandboxUnavailable, SessionClosed, SessionNotFound
+from kernelgate.errors import (
+    CapacityExceeded,
+    HostUnavailable,
+    InvalidRequest,
+    KernelgateError,
+    SandboxUnavailable,
+    SessionClosed,
+    SessionNotFound,
+)
 from kernelgate.sessions import limits as session_limits
 from kernelgate.sessions.limits import Limits
 from kernelgate.sessions.node import Node
-from kernelgate.sessions.registry import Registry, Row
+from kernelgate.sessions.registry import Registry, Row, Token
 from kernelgate.sessions.session import Session, describe
 from kernelgate.settings import Settings
 
@@ -175,7 +183,7 @@ class Keeper:
 
     # -- making --
 
-    async def _make(self, state: str, limits: Limits) -> Session:
+    async def _make(self, state: str, limits: Limits, *, has_network: bool = False) -> Session:
         """A new sandbox with a host that answers. What fails on the way leaves nothing behind."""
         if len(self.registry.by_state("starting", "ready", "running")) >= self.settings.sessions.max_sessions:
             raise CapacityExceeded(
@@ -183,12 +191,12 @@ class Keeper:
             )
         now = time.time()
         row = Row(
-            ids.new_session_id(), None, "starting", self.registry.free_slot(), 0, 0, now, now, self.node.isolated, limits=limits.to_json()
-        )
+            ids.new_session_id(), None, "starting", self.registry.free_slot(), 0, 0, now, now, self.node.isolated, limits=limits.to_json(), network=has_network,
+        )  # fmt: skip
         self.registry.save(row)
         self._under_way.add(row.id)
         try:
-            pid, ticks = await self.node.make(row.id, row.slot, limits.sandbox(self.node.policy.limits))
+            pid, ticks = await self.node.make(row.id, row.slot, limits.sandbox(self.node.policy.limits), has_network=has_network)
             row = replace(row, pid=pid, start_ticks=ticks, state=state)
             self.registry.save(row)
             session = self._session(row)
@@ -277,16 +285,20 @@ class Keeper:
         lifetime_s: float | None,
         warm: list[languages.Language],
         limits: dict[str, Any] | None = None,
+        has_network: bool = False,
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> dict[str, Any]:
-        """A session for a caller, from the pool where one is ready whose limits can be made these.
+        """A session for a caller, from the pool where one is ready whose limits can be made these. None there has a network.
 
         `is_wanted`: whether the caller is still there; a session that is not wanted any more is taken away again, and SessionClosed raised.
         Raises CapacityExceeded, InvalidRequest, SandboxUnavailable, NoSpace, StorageUnavailable.
         """
-        wanted = session_limits.asked_for(limits or {}, self.settings, self.node.lacking)
+        token = self.registry.token_of(token_id)
+        if has_network:
+            self._check_network(token)
+        wanted = session_limits.asked_for(limits or {}, self.settings, self.node.lacking, token.ceilings if token else None)
         session, hello = None, {}
-        while session is None and (ready := self._take_ready(wanted)) is not None:
+        while session is None and not has_network and (ready := self._take_ready(wanted)) is not None:
             self._given_at = time.monotonic()
             self._wanted.set()
             # From here on it is somebody's: a gateway that dies now must not give it, with this environment in it, to somebody else.
@@ -309,7 +321,7 @@ class Keeper:
             async with self._turns:
                 if not is_wanted():
                     raise SessionClosed("its caller has left")
-                session = await self._make("starting", wanted)
+                session = await self._make("starting", wanted, has_network=has_network)
             try:
                 hello = await self._configure(session, env, warm, wanted)
             except BaseException:
@@ -338,6 +350,18 @@ class Keeper:
         self._live[session.id] = session
         self.counts["created"] += 1
         return self._described(session, hello)
+
+    def _check_network(self, token: Token | None) -> None:
+        """Raises InvalidRequest: `network_not_allowed`, `network_unavailable`."""
+        if not self.settings.sandbox.network:
+            raise InvalidRequest("network: this server's sessions have none (sandbox.network)", code="network_not_allowed", field="network")
+        if token is None or not token.network:
+            raise InvalidRequest(
+                "network: this token's sessions have none; one made by `kernelgate token create NAME --network` may ask for it",
+                code="network_not_allowed", field="network",
+            )  # fmt: skip
+        if self.node.network != "allow":
+            raise InvalidRequest(f"network: {self.node.network}", code="network_unavailable", field="network")
 
     def _take_ready(self, wanted: Limits) -> Session | None:
         """Out of the pool, one whose limits can be made these: all but those of its workspace, which is a file system of that size."""

@@ -70,19 +70,30 @@ def ceilings(settings: Settings) -> dict[str, tuple[float | None, str]]:
     return found
 
 
-def asked_for(wanted: Mapping[str, Any], settings: Settings, lacking: Collection[str] = ()) -> Limits:
-    """The limits of a session, from what its caller asked for. `lacking`: what no control group limits here.
+def above(ceiling: float | None, most: float | None) -> bool:
+    """Whether a ceiling allows more than another does. None: no limit."""
+    return most is not None and (ceiling is None or ceiling > most)
+
+
+def asked_for(
+    wanted: Mapping[str, Any], settings: Settings, lacking: Collection[str] = (), token: Mapping[str, float] | None = None
+) -> Limits:
+    """The limits of a session, from what its caller asked for. `lacking`: what no control group limits here; `token`: the ceilings of the caller's token.
 
     Raises:
         InvalidRequest: one is above its ceiling (`limit_too_high`), or cannot be kept here (`limit_unavailable`); `details` name the field.
     """
-    most = ceilings(settings)
-    for name, value in wanted.items():
+    most, token, base = ceilings(settings), token or {}, defaults(settings)
+    # What a token has no more of, its sessions do not have by default either.
+    lowered = {name: value for name, value in token.items() if above(getattr(base, name), value)}
+    for name, value in {**lowered, **wanted}.items():
         ceiling, setting = most[name]
-        field = f"limits.{name}"
-        if ceiling is not None and (value is None or value > ceiling):
+        field, who = f"limits.{name}", "server"
+        if name in token and above(ceiling, token[name]):
+            ceiling, setting, who = token[name], "`kernelgate token list`", "token"
+        if above(value, ceiling):
             raise InvalidRequest(
-                f"{field}: this server allows {ceiling:.15g} at the most ({setting})", code="limit_too_high", field=field, ceiling=ceiling
+                f"{field}: this {who} allows {ceiling:.15g} at the most ({setting})", code="limit_too_high", field=field, ceiling=ceiling
             )
         reason = None
         if name in SANDBOX and settings.sandbox.kind == "none":
@@ -91,4 +102,4 @@ def asked_for(wanted: Mapping[str, Any], settings: Settings, lacking: Collection
             reason = "this server has no control group for it (docs/security.md)"
         if reason is not None:
             raise InvalidRequest(f"{field}: {reason} and cannot limit that", code="limit_unavailable", field=field)
-    return _fitting(dataclasses.replace(defaults(settings), **wanted))
+    return _fitting(dataclasses.replace(base, **{**lowered, **wanted}))

@@ -26,6 +26,7 @@ from kernelgate import ids, languages
 from kernelgate._aio import Tasks
 from kernelgate.errors import SandboxUnavailable
 from kernelgate.link.client import Link
+from kernelgate.sandbox import network
 from kernelgate.sandbox.policy import Limits, Policy
 from kernelgate.sessions import limits as session_limits
 from kernelgate.settings import Settings
@@ -75,6 +76,8 @@ class Node:
             require_cgroups=sandbox.require_cgroups,
             read_only_paths=tuple(dict.fromkeys(path for path in paths if not path.startswith("/usr/") and path != "/usr")),
             first_uid=_first_uid(data) if self.isolated else _FIRST_UID,
+            network_denied=sandbox.network_denied,
+            network_resolver=sandbox.network_resolver,
             cgroup=f"kernelgate-{hashlib.sha256(data.encode()).hexdigest()[:8]}",
         )
 
@@ -236,7 +239,7 @@ class Node:
 
     # -- sessions --
 
-    async def make(self, session_id: str, slot: int, limits: Limits) -> tuple[int, int]:
+    async def make(self, session_id: str, slot: int, limits: Limits, *, has_network: bool) -> tuple[int, int]:
         """A sandbox with its host in it: (pid of its init, start ticks). Raises SandboxUnavailable."""
         answer = await self._call(
             {
@@ -244,6 +247,7 @@ class Node:
                 "session_id": session_id,
                 "slot": slot,
                 "limits": limits.to_json(),
+                "network": has_network,
                 "config": {
                     "session_id": session_id,
                     "base_env": self.base_env(session_id),
@@ -272,6 +276,19 @@ class Node:
             return "rlimits"
         return f"cgroup v{self.facts.get('cgroup', 0)}" + "".join(f", rlimits for {name}" for name in by_process)
 
+    @property
+    def network(self) -> str:
+        """Whether sessions can have a network: none (sandbox.network), allow (for tokens that may), or what is missing for it."""
+        if not self._settings.sandbox.network:
+            return "none"
+        if not self.isolated:
+            return "unavailable: this server runs without a sandbox (sandbox.kind)"
+        if packages := network.missing():
+            return f"unavailable: it needs {' and '.join(packages)} (Debian), which `kernelgate setup` installs"
+        if network.resolver(self.policy.network_resolver) is None:
+            return "unavailable: this machine names no resolver with an IPv4 address that is not its own loopback; give one (sandbox.network_resolver)"
+        return "allow"
+
     def warnings(self) -> list[str]:
         """What is weaker here than sessions should have it."""
         if not self.isolated:
@@ -285,6 +302,8 @@ class Node:
             )
         if "cpu" in self.lacking:
             found.append("no control group limits processor time here: limits.cpu is not in force")
+        if self.network.startswith("unavailable"):
+            found.append(f"sandbox.network is on, and a network is {self.network}")
         if self.policy.limits.workspace_bytes is None:
             found.append("sandbox.workspace_bytes is none: only the disk limits workspaces")
         return found

@@ -14,7 +14,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from kernelgate.errors import NoSpace, StorageUnavailable
 log = logging.getLogger(__name__)
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, created_at REAL NOT NULL, revoked_at REAL);
+CREATE TABLE IF NOT EXISTS tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, created_at REAL NOT NULL, revoked_at REAL,
+  ceilings TEXT NOT NULL DEFAULT '{}', network INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS sessions (
   id TEXT PRIMARY KEY, token_id TEXT, state TEXT NOT NULL, reason TEXT, slot INTEGER NOT NULL, pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL,
   created_at REAL NOT NULL, last_activity_at REAL NOT NULL, ended_at REAL, idle_timeout_s REAL, lifetime_s REAL, labels TEXT NOT NULL, isolated INTEGER NOT NULL,
-  limits TEXT NOT NULL DEFAULT '{}'
+  limits TEXT NOT NULL DEFAULT '{}', network INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS sessions_by_owner ON sessions (token_id, created_at);
 CREATE INDEX IF NOT EXISTS sessions_by_state ON sessions (state);
@@ -41,9 +43,13 @@ CREATE TABLE IF NOT EXISTS frontend_documents (
 
 @dataclass(frozen=True)
 class Token:
+    """`ceilings`: the most that its sessions may have, by the names of their limits; what is not named is the server's alone to limit. `network`: whether they may have one."""
+
     id: str
     name: str
     created_at: float
+    ceilings: dict[str, float] = field(default_factory=dict)
+    network: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Row:
     lifetime_s: float | None = None
     labels: dict[str, str] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
+    network: bool = False
 
 
 _COLUMNS = (
@@ -83,8 +90,19 @@ _COLUMNS = (
     "labels",
     "isolated",
     "limits",
+    "network",
 )
 
+
+_FIELDS = "id, name, created_at, ceilings, network"
+_INSERT = "INSERT OR IGNORE INTO tokens (id, name, hash, created_at, ceilings, network) VALUES (?, ?, ?, ?, ?, ?)"
+#: Columns that tables of earlier versions lack.
+_ADDED = (
+    ("sessions", "limits", "TEXT NOT NULL DEFAULT '{}'"),
+    ("sessions", "network", "INTEGER NOT NULL DEFAULT 0"),
+    ("tokens", "ceilings", "TEXT NOT NULL DEFAULT '{}'"),
+    ("tokens", "network", "INTEGER NOT NULL DEFAULT 0"),
+)
 
 #: Through which states a session goes.
 _PROGRESS = ("ready", "starting", "running", "closed", "lost")
@@ -119,8 +137,9 @@ class Registry:
         self._execute("PRAGMA synchronous=NORMAL")
         for statement in _SCHEMA.split(";"):
             self._execute(statement)
-        if "limits" not in {column[1] for column in self._execute("PRAGMA table_info(sessions)")}:
-            self._execute("ALTER TABLE sessions ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'")
+        for table, column, kind in _ADDED:
+            if column not in {found[1] for found in self._execute(f"PRAGMA table_info({table})")}:
+                self._execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         ((found,), *_) = self._execute("PRAGMA quick_check(1)").fetchall()
         if found != "ok":
             raise RegistryCorrupt(f"{self._path} is damaged: {found}")
@@ -149,22 +168,27 @@ class Registry:
 
     # -- tokens --
 
-    def create_token(self, name: str) -> tuple[Token, str]:
+    def create_token(self, name: str, ceilings: Mapping[str, float] | None = None, *, network: bool = False) -> tuple[Token, str]:
         """A new token and its secret, which is shown once and not kept. Secrets look like `kg_` and 40 lower-case hexadecimal digits."""
         secret = "kg_" + secrets.token_hex(20)
-        token = Token("t" + secrets.token_hex(6), name, time.time())
-        self._execute("INSERT INTO tokens VALUES (?, ?, ?, ?, NULL)", (token.id, name, _hash(secret), token.created_at))
+        token = Token("t" + secrets.token_hex(6), name, time.time(), dict(ceilings or {}), network)
+        self._execute(_INSERT, (token.id, name, _hash(secret), token.created_at, json.dumps(token.ceilings), int(network)))
         self._record_tokens()
         return token, secret
 
     def _record_tokens(self) -> None:
-        rows = self._execute("SELECT id, name, hash, created_at, revoked_at FROM tokens").fetchall()
-        _record(self._path.with_name("tokens.json"), [[*row[:2], row[2].hex(), *row[3:]] for row in rows])
+        rows = self._execute("SELECT id, name, hash, created_at, revoked_at, ceilings, network FROM tokens").fetchall()
+        _record(
+            self._path.with_name("tokens.json"), [[*row[:2], row[2].hex(), *row[3:5], json.loads(row[5]), bool(row[6])] for row in rows]
+        )
 
     def tokens(self) -> list[Token]:
-        return [
-            Token(*row) for row in self._execute("SELECT id, name, created_at FROM tokens WHERE revoked_at IS NULL ORDER BY created_at")
-        ]
+        return [_token(row) for row in self._execute(f"SELECT {_FIELDS} FROM tokens WHERE revoked_at IS NULL ORDER BY created_at")]  # noqa: S608 - fixed names
+
+    def token_of(self, token_id: str) -> Token | None:
+        """The token with this id, also one that was revoked."""
+        row = self._execute(f"SELECT {_FIELDS} FROM tokens WHERE id = ?", (token_id,)).fetchone()  # noqa: S608 - fixed names
+        return _token(row) if row else None
 
     def revoke_token(self, token_id: str) -> bool:
         """Whether there was one. Its sessions stay, but nobody can reach them."""
@@ -177,15 +201,21 @@ class Registry:
     def token(self, secret: str) -> Token | None:
         """The token with this secret. Compared in constant time: what a caller can vary is only a hash's preimage, and the match is checked with compare_digest."""
         wanted = _hash(secret)
-        row = self._execute("SELECT id, name, created_at, hash FROM tokens WHERE hash = ? AND revoked_at IS NULL", (wanted,)).fetchone()
-        if row is None or not hmac.compare_digest(row[3], wanted):
+        row = self._execute(f"SELECT {_FIELDS}, hash FROM tokens WHERE hash = ? AND revoked_at IS NULL", (wanted,)).fetchone()  # noqa: S608 - fixed names
+        if row is None or not hmac.compare_digest(row[-1], wanted):
             return None
-        return Token(*row[:3])
+        return _token(row[:-1])
 
     # -- sessions --
 
     def save(self, row: Row) -> None:
-        values = {**row.__dict__, "labels": json.dumps(row.labels), "limits": json.dumps(row.limits), "isolated": int(row.isolated)}
+        values = {
+            **row.__dict__,
+            "labels": json.dumps(row.labels),
+            "limits": json.dumps(row.limits),
+            "isolated": int(row.isolated),
+            "network": int(row.network),
+        }
         marks = ", ".join("?" * len(_COLUMNS))
         self._execute(f"INSERT OR REPLACE INTO sessions ({', '.join(_COLUMNS)}) VALUES ({marks})", [values[name] for name in _COLUMNS])  # noqa: S608 - fixed names
         if row.state == "starting":
@@ -222,8 +252,9 @@ class Registry:
             tokens = json.loads(self._path.with_name("tokens.json").read_text())
         except FileNotFoundError:
             tokens = []
-        for token_id, name, digest, created_at, revoked_at in tokens:
-            self._execute("INSERT OR IGNORE INTO tokens VALUES (?, ?, ?, ?, NULL)", (token_id, name, bytes.fromhex(digest), created_at))
+        for token_id, name, digest, created_at, revoked_at, *rest in tokens:
+            ceilings, network = rest or ({}, False)  # a record of before there were any
+            self._execute(_INSERT, (token_id, name, bytes.fromhex(digest), created_at, json.dumps(ceilings), int(network)))
             if revoked_at is not None:
                 self._execute("UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (revoked_at, token_id))
         count = 0
@@ -279,9 +310,14 @@ class Registry:
         return [_row(dict(zip(_COLUMNS, values, strict=True))) for values in rows]
 
 
+def _token(values: Sequence[Any]) -> Token:
+    token_id, name, created_at, ceilings, network = values
+    return Token(token_id, name, created_at, json.loads(ceilings), bool(network))
+
+
 def _row(values: dict[str, Any]) -> Row:
     read = {name: json.loads(values[name]) for name in ("labels", "limits")}
-    return Row(**{**values, **read, "isolated": bool(values["isolated"])})
+    return Row(**{**values, **read, "isolated": bool(values["isolated"]), "network": bool(values["network"])})
 
 
 def open_registry(path: Path) -> Registry:

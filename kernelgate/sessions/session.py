@@ -61,6 +61,6 @@ def describe(
     hello = hello or {}
     return {
         "id": row.id, "state": row.state, "reason": row.reason, "created_at": timestamp(row.created_at), "last_activity_at": timestamp(last_activity_at or row.last_activity_at),
-        "ended_at": timestamp(row.ended_at), "idle_timeout_s": row.idle_timeout_s, "lifetime_s": row.lifetime_s, "expires_at": timestamp(expires_at), "labels": row.labels, "limits": row.limits or None,
+        "ended_at": timestamp(row.ended_at), "idle_timeout_s": row.idle_timeout_s, "lifetime_s": row.lifetime_s, "expires_at": timestamp(expires_at), "labels": row.labels, "limits": row.limits or None, "network": "allow" if row.network else "none",
         "env_names": hello.get("env_names", []), "cwd": cwd, "executing": hello.get("executing", 0), "contexts": hello.get("contexts", []),
     }  # fmt: skip

@@ -19,8 +19,8 @@ from kernelgate.setup.step import StepFailed, Steps
 
 __all__ = ["main"]
 
-#: The system call filter, and the file systems of workspaces.
-_SANDBOX_PACKAGES = ("libseccomp2", "e2fsprogs")
+#: The system call filter, the file systems of workspaces, the network of sessions that may have one.
+_SANDBOX_PACKAGES = ("libseccomp2", "e2fsprogs", "passt", "iproute2")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

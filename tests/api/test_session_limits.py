@@ -104,6 +104,33 @@ def test_most_come_from_the_pool(api):
         api.delete(made)
 
 
+def test_a_token_with_ceilings_of_its_own(server):
+    token = server.new_token(
+        "small", "--ceiling", "memory_bytes=1073741824", "--ceiling", "wall_time_s=30", "--ceiling", "output_bytes=2000000"
+    )
+    with server.api(token) as own:
+        made = own.call("POST", "/v1/sessions", 201)
+        assert (made["limits"]["memory_bytes"], made["limits"]["wall_time_s"], made["limits"]["output_bytes"]) == (1 << 30, 30, 2_000_000)
+        assert own.run(made["id"], "6 * 7")["text"] == "42"
+        own.delete(made["id"])
+        for name, value, ceiling in (("memory_bytes", 1 << 31, 1 << 30), ("wall_time_s", None, 30)):
+            error = own.call("POST", "/v1/sessions", 400, json={"limits": {name: value}})["error"]
+            assert (error["code"], error["details"]) == ("limit_too_high", {"field": f"limits.{name}", "ceiling": ceiling})
+    listed = server.command("token", "list")
+    assert "memory_bytes=1073741824  output_bytes=2000000  wall_time_s=30" in listed.stdout
+    for wrong, why in (
+        ("memory_bytes=1", ">= 134217728"),
+        ("memory_bytes=null", "a number is expected"),
+        ("processes=100000", "at the most"),
+        ("memory=5", "one of"),
+        ("cpu", "LIMIT=VALUE"),
+    ):
+        refused = server.command("token", "create", "wrong", "--ceiling", wrong)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert why in refused.stderr
+    assert server.command("token", "list", "--ceiling", "cpu=1").returncode == 2
+
+
 # -- meeting them --
 
 

@@ -11,7 +11,7 @@ import pytest
 pytestmark = [pytest.mark.sandbox, pytest.mark.python]
 
 FIELDS = {
-    "id", "state", "reason", "created_at", "last_activity_at", "ended_at", "idle_timeout_s", "lifetime_s", "expires_at", "labels", "limits", "env_names", "cwd", "executing", "contexts",
+    "id", "state", "reason", "created_at", "last_activity_at", "ended_at", "idle_timeout_s", "lifetime_s", "expires_at", "labels", "limits", "network", "env_names", "cwd", "executing", "contexts",
 }  # fmt: skip
 
 

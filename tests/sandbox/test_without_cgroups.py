@@ -48,7 +48,7 @@ def without(tmp_path_factory):
 def test_it_says_so_everywhere(without):
     with without.api() as api:
         health = api.call("GET", "/health")
-    assert health["sandbox"] == {"kind": "namespaces", "isolated": True, "cgroup_version": 0, "limits_by": "rlimits"}
+    assert health["sandbox"] == {"kind": "namespaces", "isolated": True, "cgroup_version": 0, "limits_by": "rlimits", "network": "none"}
     assert [warning.partition(" ")[0] for warning in health["warnings"]] == ["no", "no", "no"]
     said = "".join(without.greeting)
     assert "limits by: rlimits" in said

@@ -110,14 +110,15 @@ class Server:
                 return int(fields[4])
         return None
 
-    def new_token(self, name: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "kernelgate", "token", "create", name, "--data-dir", str(self.data_dir)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    def new_token(self, name: str, *options: str) -> str:
+        done = self.command("token", "create", name, *options)
+        assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command of the server's own, on its data directory."""
+        command = [sys.executable, "-m", "kernelgate", *arguments, "--data-dir", str(self.data_dir)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def leftovers(self) -> list[str]:
         """Processes of its sessions' users, its cgroups, its mounts, its sockets: what must be gone when it has stopped."""

@@ -229,14 +229,18 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
                 return
 
     async def _attach(self) -> None:
-        limits = self.services.settings.executions
+        limits, own = self.services.settings.executions, self.kernel.session.row.limits
         self._link = await self.kernel.session.link.duplex(
             "frontend_attach",
             context=self.kernel.context,
             client=self._name,
             after=self._sent,
             request_id=self.request_id,
-            limits={"timeout_s": limits.max_timeout_s, "output_bytes": limits.max_output_bytes, "result_bytes": limits.max_result_bytes},
+            limits={
+                "timeout_s": own["wall_time_s"],
+                "output_bytes": min(limits.max_output_bytes, own["output_bytes"]),
+                "result_bytes": min(limits.max_result_bytes, own["output_bytes"]),
+            },
         )
         header, _ = await self._link.receive()
         if self._sent is None:

@@ -23,6 +23,8 @@ Labels = Annotated[dict[Name, Annotated[str, Meta(max_length=1024, pattern=_NO_N
 Bytes = Annotated[int, Meta(ge=0)]
 Cwd = Annotated[str, Meta(min_length=1, max_length=4096)]
 Encoding = Literal["text", "base64"]
+#: Nothing but the session's own loopback, or a way out.
+NetworkAccess = Literal["none", "allow"]
 Patterns = Annotated[list[Annotated[str, Meta(min_length=1, max_length=1000, pattern=_NO_NUL)]], Meta(min_length=1, max_length=64)]
 
 
@@ -61,6 +63,7 @@ class CreateSession(Model):
     lifetime_s: Seconds | UnsetType | None = UNSET
     languages: list[str] = []
     limits: AskedLimits | UnsetType = UNSET
+    network: NetworkAccess = "none"
 
 
 class UpdateSession(Model):
@@ -536,6 +539,7 @@ class Session(msgspec.Struct, kw_only=True):
     expires_at: str | None
     labels: dict[str, str]
     limits: Limits | None
+    network: NetworkAccess
     env_names: list[str]
     cwd: str
     executing: int

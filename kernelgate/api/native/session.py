@@ -60,6 +60,7 @@ class SessionsHandler(BaseHandler):
             idle_timeout_s=settings.idle_timeout_s if body.idle_timeout_s is UNSET else body.idle_timeout_s,
             lifetime_s=settings.lifetime_s if body.lifetime_s is UNSET else body.lifetime_s,
             limits={} if body.limits is UNSET else body.limits.asked_for(),
+            has_network=body.network == "allow",
             warm=[operation.language(self.services, name) for name in body.languages],
             is_wanted=lambda: not self.client_gone,
         )

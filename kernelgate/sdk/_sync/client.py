@@ -144,6 +144,7 @@ class Sessions:
         lifetime_s: float | Unset | None = UNSET,
         languages: Iterable[str] | None = None,
         limits: Mapping[str, float | None] | None = None,
+        network: str | None = None,
     ) -> Session:
         """A new session.
 
@@ -156,10 +157,11 @@ class Sessions:
             languages: to have ready before they are used.
             limits: what it may use in place of the server's defaults, up to its ceilings: `memory_bytes`, `cpu` (cores), `processes`, `open_files`,
                 `file_bytes`, `workspace_bytes`, `workspace_inodes`, and of one execution `wall_time_s`, `cpu_time_s`, `output_bytes`.
+            network: "allow" for a way out, where the server's settings and the token permit it; by default "none".
 
         Raises:
             CapacityExceeded: there are too many.
-            InvalidRequest: a limit is above its ceiling; `details` has `field` and `ceiling`.
+            InvalidRequest: a limit is above its ceiling (`details` has `field` and `ceiling`), or there is no network for it.
         """
         given = {
             "labels": UNSET if labels is None else dict(labels),
@@ -168,6 +170,7 @@ class Sessions:
             "lifetime_s": lifetime_s,
             "languages": UNSET if languages is None else list(languages),
             "limits": UNSET if limits is None else dict(limits),
+            "network": UNSET if network is None else network,
         }
         body = {name: value for name, value in given.items() if not isinstance(value, Unset)}
         raw = self._transport.request("POST", "/v1/sessions", body=body, is_safe=False)

@@ -41,6 +41,24 @@ def test_without_a_limit_there_is_no_ceiling():
     assert limits.asked_for({"cpu": 64.0, "cpu_time_s": None}, load()).cpu == 64
 
 
+def test_a_tokens_ceiling_lowers_the_servers_and_the_default():
+    chosen, token = load(ceilings__memory_bytes=8 << 30), {"memory_bytes": 1 << 30, "cpu": 2.0, "processes": 10_000}
+    found = limits.asked_for({}, chosen, token=token)
+    # Of 10 000 processes only the server's 512 are left: its settings may have changed since the token was made.
+    assert (found.memory_bytes, found.cpu, found.processes) == (1 << 30, 2, 512)
+    assert limits.asked_for({"memory_bytes": 1 << 29}, chosen, token=token).memory_bytes == 1 << 29
+    for name, value, ceiling in (("memory_bytes", (1 << 30) + 1, 1 << 30), ("cpu", None, 2), ("processes", 513, 512)):
+        with pytest.raises(InvalidRequest) as refused:
+            limits.asked_for({name: value}, chosen, token=token)
+        assert (refused.value.code, refused.value.details) == ("limit_too_high", {"field": f"limits.{name}", "ceiling": ceiling})
+
+
+def test_a_tokens_ceiling_that_nothing_keeps_is_refused():
+    with pytest.raises(InvalidRequest) as refused:
+        limits.asked_for({}, load(), ("cpu",), {"cpu": 2.0})
+    assert (refused.value.code, refused.value.details) == ("limit_unavailable", {"field": "limits.cpu"})
+
+
 def test_a_small_workspace_has_fewer_files():
     assert limits.asked_for({"workspace_bytes": 16 << 20}, load()).workspace_inodes == 4096
 

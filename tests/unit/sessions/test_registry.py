@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import sqlite3
 import stat
 from dataclasses import replace
 
@@ -8,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelgate.errors import NoSpace
-from kernelgate.sessions.registry import Registry, RegistryCorrupt, Row, open_registry
+from kernelgate.sessions.registry import Registry, RegistryCorrupt, Row, Token, open_registry
 
 
 @pytest.fixture
@@ -132,6 +136,36 @@ def test_ended_before_and_touch(registry):
     assert registry.get("s1").last_activity_at == 2000.0
     assert registry.get("nothing") is None
     assert [one.id for one in registry.by_state("closed", "lost")] == ["s2", "s3"]
+
+
+def test_the_ceilings_of_a_token(tmp_path):
+    registry = open_registry(tmp_path / "registry.sqlite")
+    made, secret = registry.create_token("one", {"memory_bytes": 1 << 30, "cpu": 0.5}, network=True)
+    other, _ = registry.create_token("two")
+    registry.close()
+    for name in ("registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    registry = open_registry(tmp_path / "registry.sqlite")  # from the records beside it
+    assert registry.token(secret) == made
+    assert registry.token_of(made.id) == made
+    assert registry.tokens() == [made, other]
+    assert registry.token_of("nobody") is None
+    registry.close()
+
+
+def test_a_registry_of_before_tokens_had_ceilings(tmp_path):
+    digest = hashlib.sha256(b"kg_old").digest()
+    with contextlib.closing(sqlite3.connect(tmp_path / "registry.sqlite", isolation_level=None)) as old:
+        old.execute(
+            "CREATE TABLE tokens (id TEXT PRIMARY KEY, name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, created_at REAL NOT NULL, revoked_at REAL)"
+        )
+        old.execute("INSERT INTO tokens VALUES ('t1', 'a', ?, 1.0, NULL)", (digest,))
+    (tmp_path / "tokens.json").write_text(json.dumps([["t2", "b", hashlib.sha256(b"kg_recorded").hexdigest(), 2.0, None]]))
+    registry = open_registry(tmp_path / "registry.sqlite")
+    assert registry.tokens() == [Token("t1", "a", 1.0), Token("t2", "b", 2.0)]
+    assert registry.token("kg_recorded") == Token("t2", "b", 2.0)
+    assert registry.create_token("c", {"cpu": 1.0})[0].ceilings == {"cpu": 1}
+    registry.close()
 
 
 def _fill(directory):
