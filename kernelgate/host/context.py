@@ -351,6 +351,8 @@ class Context:
     def _message(self, channel: str, message: Message) -> None:
         kernel = self.kernel
         assert kernel is not None
+        if kernel.is_of_warm_up(message):
+            return
         execution_id = kernel.execution_of(message.parent_id)
         if self.relay is not None:
             self.relay.kernel_said(channel, message)

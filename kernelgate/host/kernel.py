@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOBLOCK = int(zmq.NOBLOCK)
+_WARM_UP = "~warm"
 CHANNELS = ("shell", "iopub", "stdin", "control")
 #: Kernels inside a sandbox listen on its own loopback, above the ports the system gives out by itself (32768 to 60999).
 FIRST_PORT = 61000
@@ -233,11 +234,27 @@ class Kernel:
     def input_reply(self, value: str, request: dict[str, Any]) -> None:
         self._send("stdin", "input_reply", {"value": value, "status": "ok"}, tag="~stdin", parent=request)
 
-    def ask(self, msg_type: str, content: dict[str, Any], answer: Callable[[dict[str, Any]], None]) -> str:
+    def ask(self, msg_type: str, content: dict[str, Any], answer: Callable[[dict[str, Any]], None], *, tag: str = "~ask") -> str:
         """A request on the shell channel whose reply's content goes to `answer`; `forget` it when it is no longer wanted."""
-        msg_id = self._send("shell", msg_type, content, tag="~ask")
+        msg_id = self._send("shell", msg_type, content, tag=tag)
         self._waiting[msg_id] = answer
         return msg_id
+
+    def warm_up(self, code: str, answer: Callable[[], None]) -> None:
+        """Runs a cell that nobody sees, before the first one of a caller."""
+        content = {
+            "code": code,
+            "silent": True,
+            "store_history": False,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": False,
+        }
+        self.ask("execute_request", content, lambda _: answer(), tag=_WARM_UP)
+
+    def is_of_warm_up(self, message: Message) -> bool:
+        """Whether a message comes from that cell; its output may come after its reply, and must not be taken for a caller's."""
+        return message.parent_id.startswith(f"{self.wire.session}:{_WARM_UP}:")
 
     def forget(self, msg_id: str) -> None:
         self._waiting.pop(msg_id, None)

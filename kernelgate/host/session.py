@@ -416,15 +416,7 @@ class SessionHost:
                 request.fail(KernelStartFailed(death.message))
                 return
             assert context.kernel is not None
-            content = {
-                "code": spec["warm_code"],
-                "silent": True,
-                "store_history": False,
-                "user_expressions": {},
-                "allow_stdin": False,
-                "stop_on_error": False,
-            }
-            context.kernel.ask("execute_request", content, lambda _: request.reply({}))
+            context.kernel.warm_up(spec["warm_code"], lambda: request.reply({}))
 
         context.start(up)
 
