@@ -262,10 +262,9 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
                 messages = [record.data for record in framelog.decode(body)]
             except ValueError as exc:
                 raise RemoteProtocolError("the session's host sent something that is no message") from exc
-            # Before they are written: a client that has them may say goodbye before the socket says that it took them.
+            await self._put(messages)
             self._sent = _number(header)
             self._unconfirmed.append((self._sent, len(messages), time.monotonic()))
-            await self._put(messages)
             self._ask_how_far()
             if not self._answers_pings and not self._left:
                 await link.send({"at": self._position()})
