@@ -7,22 +7,17 @@ file when it is over its limit. It exists only for contexts that a frontend has 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
-from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-CHUNK_BYTES = 256 * 1024
-_CHECKPOINT_BYTES = 64 * 1024
+from kernelgate.link.appendlog import CHUNK_BYTES, AppendLog
+
 #: Kind (so that no record begins with a zero, as a hole does), length of the whole, number, length of the client's name.
 _HEAD = struct.Struct("<cIQH")
 MESSAGE, NOTE = b"M", b"N"
-_KEEP_SIZE, _PUNCH_HOLE = 1, 2
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
 class Record(NamedTuple):
@@ -60,18 +55,14 @@ def bounds(data: bytes) -> Iterator[tuple[int, int]]:
         at += length
 
 
-class FrameLog:
+class FrameLog(AppendLog):
     """One context's file. Raises OSError where it cannot be used."""
 
     def __init__(self, path: Path, *, limit_bytes: int) -> None:
+        super().__init__(path)
         self.path, self.limit_bytes = path, limit_bytes
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self.size = os.fstat(self._fd).st_size
-        self.start = 0  # what lies before was let go of
-        self.last_seq = 0
         self._written_seq = 0
         self.notes: list[Record] = []
-        self._checkpoints: list[tuple[int, int]] = []  # (seq, offset)
         self._pending: list[bytes] = []
         if self.size:
             self._recover()
@@ -88,24 +79,10 @@ class FrameLog:
                 offset += len(data)
         except ValueError:
             pass  # what follows was never whole
-        if offset != self.size:
-            os.ftruncate(self._fd, offset)
-            self.size = offset
-
-    def _first_data(self) -> int:
-        try:
-            start = os.lseek(self._fd, 0, os.SEEK_DATA)
-        except OSError:
-            return self.size  # all hole
-        while start < self.size and (data := os.pread(self._fd, CHUNK_BYTES, start)):
-            start += len(data) - len(data.lstrip(b"\0"))
-            if data.strip(b"\0"):
-                break
-        return start
+        self._cut_off(offset)
 
     def _index(self, offset: int, seq: int) -> None:
-        if not self._checkpoints or offset - self._checkpoints[-1][1] >= _CHECKPOINT_BYTES:
-            self._checkpoints.append((seq, offset))
+        self._checkpoint(seq, offset)
         self.last_seq = self._written_seq = seq
 
     def append(self, client: str, data: bytes, kind: bytes = MESSAGE) -> int:
@@ -118,14 +95,7 @@ class FrameLog:
         """Writes what was appended. Returns whether there was anything. Raises OSError; what was not written stays pending."""
         if not self._pending:
             return False
-        data = memoryview(b"".join(self._pending))
-        written = 0
-        try:
-            while written < len(data):
-                written += os.write(self._fd, data[written:])
-        except OSError:
-            os.ftruncate(self._fd, self.size)
-            raise
+        self._write(b"".join(self._pending))
         pending, self._pending = self._pending, []
         last = self.last_seq
         for seq, record in enumerate(pending, last - len(pending) + 1):
@@ -133,16 +103,8 @@ class FrameLog:
             self.size += len(record)
         self.last_seq = last
         if self.size - self.start > self.limit_bytes:
-            self._let_go(self.size - self.limit_bytes * 3 // 4)
+            self._free(self.size - self.limit_bytes * 3 // 4)
         return True
-
-    def _let_go(self, before: int) -> None:
-        at = bisect_right([offset for _, offset in self._checkpoints], before) - 1
-        cut = self._checkpoints[at][1] if at >= 0 else self.start
-        if cut <= self.start or _libc.fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, self.start, cut - self.start) != 0:
-            return
-        self.start = cut
-        self._checkpoints = self._checkpoints[at:]
 
     def read(self, offset: int, end: int) -> bytes:
         """Whole records from `offset`, about CHUNK_BYTES of them (one at least). Raises ValueError where none begins there."""
@@ -161,8 +123,4 @@ class FrameLog:
         """Where to begin reading to see every record after `seq` (earlier ones may come first)."""
         if seq >= self._written_seq:
             return self.size
-        at = bisect_right(self._checkpoints, (seq, self.size)) - 1
-        return self._checkpoints[at][1] if at >= 0 else self.start
-
-    def close(self) -> None:
-        os.close(self._fd)
+        return super().offset_after(seq)

@@ -3,32 +3,24 @@
 Events are numbered when they are appended and written by `flush` in one write; only what was written is sent on. What a process wrote survives its death, so the journal
 needs no fsync to outlive kill -9 of any process; a power failure may take the last seconds. A torn last line, left by a full disk or a crash, is cut off at open.
 
-A journal has a limit: beyond it the oldest executions that have ended are let go of, by punching a hole where they were. Offsets stay what they are, and the disk gets its
-blocks back.
+A journal has a limit: beyond it the oldest executions that have ended are let go of (see `appendlog`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import time
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kernelgate.link.appendlog import CHUNK_BYTES, AppendLog
 from kernelgate.protocol import event as events
 from kernelgate.protocol.result import Fold
 
-CHUNK_BYTES = 256 * 1024
-_CHECKPOINT_BYTES = 64 * 1024
 #: Ids of executions that were let go of: they must not run again.
 _REMEMBERED_IDS = 100_000
-_KEEP_SIZE, _PUNCH_HOLE = 1, 2
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
 @dataclass(slots=True)
@@ -43,21 +35,15 @@ class Span:
     first: str = events.EXECUTION
 
 
-class Journal:
+class Journal(AppendLog):
     """One session's journal, open for appending and reading, or for reading alone. Raises OSError where the file cannot be used."""
 
     def __init__(self, path: Path, *, read_only: bool = False, limit_bytes: int | None = None) -> None:
-        self._read_only = read_only
+        super().__init__(path, read_only=read_only)
         self._limit_bytes = limit_bytes
-        self.start = 0  # what lies before was let go of
         self.dropped: dict[str, None] = {}
-        self._fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT | os.O_APPEND) | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self.size = os.fstat(self._fd).st_size
-        self.last_seq = 0
         self.spans: dict[str, Span] = {}
-        self._checkpoints: list[tuple[int, int]] = []  # (seq, offset), every _CHECKPOINT_BYTES
         self._pending: list[tuple[bytes, str | None, str, int]] = []
-        self._torn = False
         if self.size:
             self._recover()
 
@@ -70,26 +56,10 @@ class Journal:
                 break
             end = offset + len(line)
             self._index(offset, line, record["execution_id"], record["type"], record["seq"])
-        if end != self.size:
-            if not self._read_only:
-                os.ftruncate(self._fd, end)
-            self.size = end
-
-    def _first_data(self) -> int:
-        """Where the first line begins: behind the hole, if there is one."""
-        try:
-            start = os.lseek(self._fd, 0, os.SEEK_DATA)
-        except OSError:
-            return self.size  # all hole
-        while start < self.size and (data := os.pread(self._fd, CHUNK_BYTES, start)):
-            start += len(data) - len(data.lstrip(b"\0"))
-            if data.strip(b"\0"):
-                break
-        return start
+        self._cut_off(end)
 
     def _index(self, offset: int, line: bytes, execution_id: str | None, kind: str, seq: int) -> None:
-        if not self._checkpoints or offset - self._checkpoints[-1][1] >= _CHECKPOINT_BYTES:
-            self._checkpoints.append((seq, offset))
+        self._checkpoint(seq, offset)
         self.last_seq = seq
         if execution_id is None:
             return
@@ -117,18 +87,7 @@ class Journal:
         """
         if not self._pending:
             return False
-        if self._torn:
-            self._take_back_half()
-        data = memoryview(b"".join(line for line, *_ in self._pending))
-        written = 0
-        try:
-            while written < len(data):
-                written += os.write(self._fd, data[written:])
-        except OSError:
-            self._torn = written > 0
-            with contextlib.suppress(OSError):
-                self._take_back_half()
-            raise
+        self._write(b"".join(line for line, *_ in self._pending))
         pending, self._pending = self._pending, []
         for line, execution_id, kind, seq in pending:
             self._index(self.size, line, execution_id, kind, seq)
@@ -136,11 +95,6 @@ class Journal:
         if self._limit_bytes is not None and self.size - self.start > self._limit_bytes:
             self._let_go(self.size - self._limit_bytes * 3 // 4)
         return True
-
-    def _take_back_half(self) -> None:
-        """What was written of lines that are still pending: it must be gone before they are written again."""
-        os.ftruncate(self._fd, self.size)
-        self._torn = False
 
     def take_back(self) -> None:
         """Makes the last event, which could not be written, not have happened."""
@@ -154,15 +108,9 @@ class Journal:
     def _let_go(self, before: int) -> None:
         """Frees what lies before an offset, but for executions that have not ended."""
         before = min([before, *(span.start for span in self.spans.values() if not span.ended)])
-        at = bisect_right([offset for _, offset in self._checkpoints], before) - 1
-        cut = self._checkpoints[at][1] if at >= 0 else self.start
-        if cut <= self.start:
-            return
-        if _libc.fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, self.start, cut - self.start) != 0:
-            return  # a file system without holes: it fills up, and `full` refuses what is new
-        self.start = cut
-        self._checkpoints = self._checkpoints[at:]
-        for execution_id in [name for name, span in self.spans.items() if span.start < cut]:
+        if not self._free(before):
+            return  # it fills up, and `full` refuses what is new
+        for execution_id in [name for name, span in self.spans.items() if span.start < self.start]:
             del self.spans[execution_id]
             self.dropped[execution_id] = None
         while len(self.dropped) > _REMEMBERED_IDS:
@@ -191,11 +139,6 @@ class Journal:
                 offset += len(line)
             if not data:
                 return
-
-    def offset_after(self, seq: int) -> int:
-        """Where to begin reading to see every event after `seq` (earlier ones may come first)."""
-        at = bisect_right(self._checkpoints, (seq, self.size)) - 1
-        return self._checkpoints[at][1] if at >= 0 else self.start
 
     def execution(self, execution_id: str, *, without: frozenset[str] = frozenset()) -> Iterator[events.Event]:
         """The written events of one execution, in order; those of the types `without` are passed over unread."""
@@ -235,6 +178,3 @@ class Journal:
     def all(self) -> Iterator[events.Event]:
         for _, line in self._lines(self.start, self.size):
             yield events.decode(line)
-
-    def close(self) -> None:
-        os.close(self._fd)

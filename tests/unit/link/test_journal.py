@@ -213,33 +213,3 @@ def test_an_event_that_could_not_be_written_can_be_taken_back(path):
     journal.flush()
     assert [(event["seq"], event["type"]) for event in journal.all()] == [(1, "kernel"), (2, "queued"), (3, "queued"), (4, "stdout")]
     journal.close()
-
-
-def test_half_a_line_that_cannot_be_taken_back_at_once_is_later(path, monkeypatch):
-    journal = Journal(path)
-    fill(journal, *ROWS[:2])
-    write, truncate = os.write, os.ftruncate
-    room = iter([10])
-
-    def full(fd, data):
-        for size in room:
-            return write(fd, bytes(data[:size]))
-        raise OSError(errno.ENOSPC, "full")
-
-    def fail(*_):
-        raise OSError(errno.EIO, "broken")
-
-    journal.append(*ROWS[2])
-    monkeypatch.setattr(os, "write", full)
-    monkeypatch.setattr(os, "ftruncate", fail)
-    with pytest.raises(OSError, match="full"):
-        journal.flush()
-    monkeypatch.setattr(os, "write", write)
-    with pytest.raises(OSError, match="broken"):
-        journal.flush()
-    monkeypatch.setattr(os, "ftruncate", truncate)
-    assert journal.flush() is True
-    journal.close()
-    again = Journal(path, read_only=True)
-    assert [event["seq"] for event in again.all()] == [1, 2, 3]
-    again.close()
