@@ -291,6 +291,13 @@ class BaseHandler(Guarded, web.RequestHandler):
             "request failed: %s", type(value).__name__, exc_info=(typ, value, tb), extra={"request_id": getattr(self, "request_id", None)}
         )
 
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        if self._headers_written and not self._finished:
+            # It has begun, so that it can only break off; Tornado would end it as if it were whole.
+            self.detach().close()
+            return
+        super().send_error(status_code, **kwargs)
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
         self.finish(self._error(status_code, error))

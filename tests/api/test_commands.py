@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.api.conftest import errors_in
 from tests.support.stream import NDJSON, SSE, stream, until
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.python]
@@ -200,6 +201,19 @@ def test_cancelled_with_its_caller(api, server, own):
         until(events, "stdout")
     ended = api.call("GET", f"/v1/sessions/{own}/commands/left?wait=true")
     assert (ended["status"], ended["stdout"]) == ("killed", "on\n")
+
+
+def test_a_session_that_is_deleted_while_its_caller_s_command_is_ended(api, server):
+    """The kill is in its second of grace and finds no session any more, which is nobody's failure."""
+    session = api.create()
+    body = {"command": "trap 'echo asked' TERM; echo on; while :; do sleep 1; done", "on_disconnect": "kill", "id": "left"}
+    named = {"X-Request-Id": session}
+    with server.api() as other, stream(other, "POST", f"/v1/sessions/{session}/commands", json=body, headers=named) as events:
+        until(events, "stdout")
+    api.until(lambda: "asked" in api.call("GET", f"/v1/sessions/{session}/commands/left")["stdout"])
+    api.call("DELETE", f"/v1/sessions/{session}", 204)
+    api.until(lambda: f'"request_id": "{session}"' in server.log.read_text())  # the request has ended
+    assert errors_in(server.log) == []
 
 
 def test_memory_that_a_program_used_is_told(api, own):

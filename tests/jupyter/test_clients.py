@@ -28,9 +28,10 @@ GATEWAY = "jupyter_server.gateway.managers.GatewayKernelManager"
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory) -> dict[str, str]:
-    """Of a client: nothing of this machine's Jupyter."""
+    """Of a client: nothing of this machine's Jupyter, and no server that it has left."""
     home = str(tmp_path_factory.mktemp("home"))
-    return {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": home, "JUPYTER_PLATFORM_DIRS": "1", "IPYTHONDIR": home}
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    return {"PATH": path, "HOME": home, "JUPYTER_PLATFORM_DIRS": "1", "IPYTHONDIR": home, "KERNELGATE_DATA_DIR": home}
 
 
 def run(program: str, *arguments: str, env: dict[str, str]) -> str:

@@ -123,7 +123,8 @@ class ChannelHandler(SessionSocket):
         except (websocket.WebSocketClosedError, asyncio.CancelledError):
             if body.on_disconnect == "interrupt":
                 self.services.tasks.start(
-                    operation.result(self.services, self.session, "cancel", execution_id=fields["execution_id"]), "channel:cancel"
+                    operation.unwatched(operation.result(self.services, self.session, "cancel", execution_id=fields["execution_id"])),
+                    "channel:cancel",
                 )
             raise
 
@@ -146,7 +147,8 @@ class ChannelHandler(SessionSocket):
         except (websocket.WebSocketClosedError, asyncio.CancelledError):
             if body.on_disconnect == "kill":
                 self.services.tasks.start(
-                    command.result(self.services, self.session, "command_kill", command_id=name, grace_s=1.0), "channel:kill"
+                    operation.unwatched(command.result(self.services, self.session, "command_kill", command_id=name, grace_s=1.0)),
+                    "channel:kill",
                 )
             raise
 

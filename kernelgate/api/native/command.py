@@ -90,7 +90,7 @@ async def answer(
                 handler.send_bytes(made, 201 if background else 200)
                 return
         if on_disconnect == "kill":
-            await result(services, session, "command_kill", command_id=fields["command_id"], grace_s=1.0)
+            await operation.unwatched(result(services, session, "command_kill", command_id=fields["command_id"], grace_s=1.0))
 
 
 class CommandsHandler(StreamingHandler):

@@ -179,7 +179,7 @@ class ExecutionsHandler(StreamingHandler):
                     self.send_bytes(answer)
                     return
             if body.on_disconnect == "interrupt":
-                await operation.result(self.services, session, "cancel", execution_id=execution_id)
+                await operation.unwatched(operation.result(self.services, session, "cancel", execution_id=execution_id))
 
     async def get(self, session_id: str) -> None:
         """The executions, newest first, without their outputs."""

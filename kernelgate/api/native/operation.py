@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from kernelgate import ids, languages
 from kernelgate.api.base import Services, retrying_host
 from kernelgate.api.native import model
-from kernelgate.errors import HostUnavailable, InvalidRequest, RemoteProtocolError
+from kernelgate.errors import HostUnavailable, InvalidRequest, KernelgateError, RemoteProtocolError
 from kernelgate.protocol.event import seq_of
 from kernelgate.sessions.session import Session
 
@@ -129,6 +130,12 @@ async def result(services: Services, session: Session, op: str, **fields: Any) -
     if op == "execute" and made.state == "done":
         _count(services, made.language, made.status, made.execution_time)
     return body
+
+
+async def unwatched(work: Awaitable[Any]) -> None:
+    """What is still to be done for a caller who has left, and to whom nothing can be said: that the session has gone meanwhile is no failure."""
+    with contextlib.suppress(KernelgateError):
+        await work
 
 
 class _Counted(msgspec.Struct):
