@@ -5,10 +5,10 @@ its memory everything a kernel needs: the imports, a shell that has already run 
 figure, a completion. `run` is called in a fork of it (or, by `python -m`, in the same process),
 makes the sockets and threads around that shell, and serves until the kernel is told to end.
 
-Threads of a kernel: the main thread runs cells; Control serves the control channel, and is told of
-signals through a wakeup descriptor, so that SIGTERM and shutdown work while a cell blocks the main
-thread; IOPub sends; Output reads the pipes behind descriptors 1 and 2; Shell channel and Heartbeat
-are ipykernel's.
+Threads of a kernel: the main thread takes requests and runs cells; Control (see `wire`) serves the
+control channel and reads the pipes behind descriptors 1 and 2, and is told of signals through a
+wakeup descriptor, so that SIGTERM and shutdown work while a cell blocks the main thread; Heartbeat
+is ipykernel's.
 
 Signals: SIGINT ends the running cell and the processes it started; outside a cell it does nothing.
 SIGTERM ends the kernel. Both hold for this process only, not for forks a cell makes.
@@ -59,8 +59,7 @@ import zmq
 from ipykernel.comm import manager as _comm_manager  # noqa: F401
 from ipykernel.compiler import XCachingCompiler
 from ipykernel.displayhook import ZMQShellDisplayHook
-from ipykernel.iostream import IOPubThread
-from ipykernel.ipkernel import IPythonKernel
+from ipykernel.heartbeat import Heartbeat
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
 from ipykernel.zmqshell import ZMQInteractiveShell
@@ -69,13 +68,12 @@ from IPython.core.error import UsageError
 from IPython.core.formatters import IPythonDisplayFormatter, MimeBundleFormatter
 from IPython.core.profiledir import ProfileDir
 from jupyter_client.session import Session, new_id
-from tornado import ioloop
 from traitlets import Instance, Type, default, observe
 from traitlets.config import Config
-from zmq.eventloop.zmqstream import ZMQStream
 
-from kernelgate.kernels import charts, tables
+from kernelgate.kernels import charts, dispatch, tables
 from kernelgate.kernels.streams import FLUSH_INTERVAL_S, InputStream, KernelStream, Outbox
+from kernelgate.kernels.wire import Channel, Publisher, Wire, WireSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,10 +85,7 @@ SCRATCH_DIR = "/tmp/.kernelgate"  # noqa: S108 - a session's /tmp is its own
 """Where IPython and jedi may keep files; made by them, and only if they write any."""
 
 IOPUB_HWM = 200
-"""Messages ZeroMQ keeps for a slow reader before sending waits (ZeroMQ's default of 1000 is dropped)."""
-
-IOPUB_SEND_WAIT_MS = 10_000
-"""How long a message waits for a reader that takes nothing; then it and its like are dropped."""
+"""Messages ZeroMQ keeps for a slow reader before we do."""
 
 STOP_GRACE_S = 0.3
 """What children get between SIGTERM and SIGKILL; the whole kernel has a second to end."""
@@ -420,14 +415,12 @@ def _os_system(command: Any) -> int:
     return -status if status < 0 else status << 8
 
 
-class PythonKernel(IPythonKernel):
+class PythonKernel(dispatch.Kernel):
     """IPythonKernel with per-execution environment, dependable interrupts, and an honest end."""
 
     shell_class = Type(Shell)
     shell: Any
     parent: Any
-    session: Any
-    io_loop: Any
 
     # ipykernel sleeps 0.5 ms after each execution "on rare occasions, the flush doesn't seem to
     # make it": here the order is fixed by the outbox.
@@ -449,9 +442,6 @@ class PythonKernel(IPythonKernel):
             super().__init__(**kwargs)
         finally:
             ipykernel.ipkernel.sys = sys  # type: ignore[attr-defined]
-
-    async def poll_stopped_queue(self) -> None:
-        """Nothing to poll without a debugger."""
 
     def set_parent(self, ident: Any, parent: Any, channel: str = "shell") -> None:
         """Whose output comes next; requests that make none leave that alone."""
@@ -525,9 +515,13 @@ class PythonKernel(IPythonKernel):
         self.shell.payload_manager.clear_payload()
         return {"status": "error", "user_expressions": {}, "payload": []}
 
-    async def dispatch_shell(self, msg: Any, /, *args: Any, **kwargs: Any) -> None:
-        """Handle a message; when it was a cell that called `exit`, end after its answer."""
-        await super().dispatch_shell(msg, *args, **kwargs)
+    def flush_output(self) -> None:
+        """Text first, whoever wrote it."""
+        self.outbox.flush(wait=False)
+
+    async def handle(self, lane: Any, idents: Any, msg: Any, *, beside: bool = False) -> None:
+        """As any request; when it was a cell that called `exit`, end after its answer."""
+        await super().handle(lane, idents, msg, beside=beside)
         if self.shell.leaving is not None:
             self.parent.leave(self.shell.leaving)
 
@@ -560,12 +554,12 @@ class PythonKernel(IPythonKernel):
         if not self.cell_running:
             return
         self._interrupt_children()
-        if self.outbox.defer_interrupt():
+        if self.iopub_socket.defer_interrupt():
             return
         self.interrupted = True
         if self._cell_task is None:
             raise KeyboardInterrupt
-        loop = self.io_loop.asyncio_loop
+        loop = self.loop
         runs_now = self._runs_user_code(frame)
         task = asyncio.current_task(loop)
         if not runs_now or task is not self._cell_task:
@@ -611,11 +605,9 @@ class PythonKernel(IPythonKernel):
     async def shutdown_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """End children, answer, and end the process within a second, even if a cell runs."""
         content = self.do_shutdown(parent["content"].get("restart", False))
-        await asyncio.get_running_loop().run_in_executor(None, _end_children)
+        _end_children()
         self.session.send(stream, "shutdown_reply", content, parent, ident=ident)
         self.session.send(self.iopub_socket, "shutdown_reply", content, parent, ident=self._topic("shutdown"))
-        if hasattr(stream, "flush"):
-            stream.flush(zmq.POLLOUT)
         self.parent.leave(0)
 
 
@@ -694,41 +686,11 @@ def _is_running(pid: int) -> bool:
 # -- the process -----------------------------------------------------------------------------
 
 
-class _IOPub(IOPubThread):
-    """The sender, with a socket for forked children that needs no TCP port."""
-
-    def _setup_pipe_in(self) -> None:
-        self._pipe_uuid = os.urandom(16)
-        # "@": Linux' abstract namespace, so there is no file to clean up.
-        self._pipe_address = f"ipc://@kernelgate-{self._pipe_uuid.hex()}"
-        pipe_in = self.socket.context.socket(zmq.PULL)
-        pipe_in.linger = 0
-        pipe_in.bind(self._pipe_address)
-        self._pipe_in = ZMQStream(pipe_in, self.io_loop)
-        self._pipe_in.on_recv(self._handle_pipe_msg)
-
-    def _setup_pipe_out(self) -> tuple[Any, Any]:
-        context = zmq.Context()
-        pipe_out = context.socket(zmq.PUSH)
-        pipe_out.linger = 3000
-        pipe_out.connect(self._pipe_address)
-        return context, pipe_out
-
-    def _really_send(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            super()._really_send(msg, *args, **kwargs)
-        except zmq.Again:
-            # Nobody takes what we send: from now on do not wait for each message in turn.
-            self.socket.sndtimeo = 0
-        else:
-            if self.socket is not None and self.socket.sndtimeo == 0:
-                self.socket.sndtimeo = IOPUB_SEND_WAIT_MS
-
-
 class KernelApp(IPKernelApp):
     """Makes and serves one kernel; reads no configuration files and makes no directories."""
 
     kernel_class = Type(PythonKernel)
+    session: Any
     exit_status = 0
     _leaving = False
 
@@ -738,6 +700,10 @@ class KernelApp(IPKernelApp):
         log.propagate = False  # the root logger is the user's
         super().__init__(log=log, config=_CONFIG, connection_file=connection_file)
         self.profile_dir = _shell().profile_dir
+
+    @default("session")
+    def _default_session(self) -> WireSession:
+        return WireSession(parent=self)
 
     def _ip_default(self) -> str:
         # It is in every connection file. Jupyter works it out all the same, by importing psutil, which after a fork copies 8 MiB of pages.
@@ -749,7 +715,6 @@ class KernelApp(IPKernelApp):
         self.load_connection_file()
         unset = 0 in (self.shell_port, self.iopub_port, self.stdin_port, self.control_port, self.hb_port)
         self.init_sockets()
-        self.init_heartbeat()
         if unset:
             self.write_connection_file()
         self._ports = {
@@ -762,27 +727,50 @@ class KernelApp(IPKernelApp):
         self.init_shell()
         self.init_signal()
 
-    def init_iopub(self, context: zmq.Context[Any]) -> None:
-        """As ipykernel, but a reader that is slow makes us wait instead of losing output."""
-        self.iopub_socket = context.socket(zmq.XPUB)
-        self.iopub_socket.linger = 1000
-        self.iopub_socket.sndhwm = IOPUB_HWM
-        self.iopub_socket.sndtimeo = IOPUB_SEND_WAIT_MS
-        self.iopub_socket.xpub_nodrop = 1
-        self._apply_curve_server_options(self.iopub_socket)
-        self.iopub_port = self._bind_socket(self.iopub_socket, self.iopub_port)
-        self.iopub_thread = _IOPub(self.iopub_socket, pipe=True, session=self.session)
-        self.iopub_thread.start()
-        self.iopub_socket = self.iopub_thread.background_socket
+    def init_sockets(self) -> None:
+        """One context, with one thread of ZeroMQ's own, for all of them."""
+        self.context = zmq.Context()
+        self.shell_socket = self._socket(zmq.ROUTER)
+        self.shell_port = self._bind_socket(self.shell_socket, self.shell_port)
+        self.stdin_socket = self._socket(zmq.ROUTER)
+        self.stdin_port = self._bind_socket(self.stdin_socket, self.stdin_port)
+        self.control_socket = self._socket(zmq.ROUTER)
+        self.control_port = self._bind_socket(self.control_socket, self.control_port)
+        socket = self._socket(zmq.XPUB)
+        socket.sndhwm = IOPUB_HWM
+        socket.xpub_nodrop = 1  # there is no room, rather than that output is lost
+        self.iopub_port = self._bind_socket(socket, self.iopub_port)
+        self.wire = Wire(self.log)
+        self.iopub_socket = Publisher(socket, self.session, self.wire)
+        self.heartbeat = Heartbeat(self.context, (self.transport, self.ip, self.hb_port))
+        self.hb_port = self.heartbeat.port
+        self.heartbeat.start()
+        atexit.register(self.close)
+
+    def _socket(self, kind: int) -> Any:
+        socket = self.context.socket(kind)
+        socket.linger = 1000
+        if kind == zmq.ROUTER:
+            socket.router_handover = 1  # a client that connects again is the same one
+        return socket
+
+    def close(self) -> None:
+        """Send what is to be sent, and close the sockets."""
+        self._outbox.flush(wait=True)
+        self.wire.stop()
+        self.iopub_socket.close()
+        for one in (self.shell_socket, self.stdin_socket, self.control_socket):
+            one.close()
+        self.context.term()
 
     def init_io(self) -> None:
         """Capture stdout and stderr, of this process and its children; log to the original."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 stream.flush()
-        self._outbox = Outbox(self.session, self.iopub_thread)
-        out = KernelStream(self._outbox, self.iopub_thread, "stdout")
-        err = KernelStream(self._outbox, self.iopub_thread, "stderr")
+        self._outbox = Outbox(self.session, self.iopub_socket, self.wire)
+        out = KernelStream(self._outbox, "stdout")
+        err = KernelStream(self._outbox, "stderr")
         os.close(out.capture_fd())
         original_stderr = err.capture_fd()
         for stream in (sys.__stdout__, sys.__stderr__):
@@ -797,7 +785,6 @@ class KernelApp(IPKernelApp):
         self.displayhook = ipykernel.displayhook.ZMQDisplayHook(self.session, self.iopub_socket)
         sys.displayhook = self.displayhook
         self.patch_io()
-        atexit.register(out.flush)
         os._exit = self._exit_from_code
 
     def _exit_from_code(self, status: int) -> NoReturn:
@@ -809,7 +796,13 @@ class KernelApp(IPKernelApp):
 
     def init_kernel(self) -> None:
         """Put the prepared shell and the sockets together."""
-        super().init_kernel()
+        self.kernel = kernel = PythonKernel.instance(
+            parent=self, session=self.session, iopub_socket=self.iopub_socket, stdin_socket=self.stdin_socket,
+            log=self.log, profile_dir=self.profile_dir, user_ns=self.user_ns,
+        )  # fmt: skip
+        kernel.record_ports({name + "_port": port for name, port in self._ports.items()})
+        kernel.attach(self.wire, Channel(self.shell_socket), Channel(self.control_socket))
+        self.displayhook.get_execution_count = lambda: kernel.execution_count
         shell: Shell = self.kernel.shell
         self.kernel.outbox = self._outbox
         shell.kernel = self.kernel
@@ -823,8 +816,7 @@ class KernelApp(IPKernelApp):
         reader, self._wakeup = socket.socketpair()
         for end in (reader, self._wakeup):
             end.setblocking(False)
-        loop = self.control_thread.io_loop
-        loop.add_callback(loop.add_handler, reader, self._on_wakeup, ioloop.IOLoop.READ)
+        self.wire.watch(reader.fileno(), lambda: self._on_signals(reader))
         for number in (signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         self.install_signals()
@@ -838,25 +830,29 @@ class KernelApp(IPKernelApp):
             signal.signal(signal.SIGTERM, _ignore)  # seen through the wakeup descriptor
             signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
 
-    def _on_wakeup(self, reader: socket.socket, _events: int) -> None:
+    def _on_signals(self, reader: socket.socket) -> None:
         signals = reader.recv(4096)
         if signal.SIGTERM in signals:
             _end_children()
             self.leave(SIGTERM_STATUS)
         else:
             # Wakes the main thread's loop, where the Python handler of the signal then runs.
-            self.kernel.io_loop.add_callback(_ignore)
+            self.kernel.loop.call_soon_threadsafe(_ignore)
 
     def _before_fork(self) -> None:
         # Until the child has its own handlers a signal to it would be written to our wakeup descriptor, and a pool that ends its workers would end the kernel.
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        self.iopub_socket.before_fork()
 
     def _after_fork(self) -> None:
+        self.iopub_socket.after_fork()
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _in_forked_child(self) -> None:
         """A fork made by a cell is an ordinary process: it must not answer for the kernel."""
         KernelStream.forked = True
+        self.iopub_socket.forget()
+        self.iopub_socket.after_fork()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -865,12 +861,14 @@ class KernelApp(IPKernelApp):
 
     def serve(self) -> int:
         """Handle messages until the kernel is to end; the exit status."""
-        self.kernel.start()
-        self.io_loop = ioloop.IOLoop.current()
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        self.kernel.begin(loop)
+        self.wire.thread.start()
         while not self._leaving:
             # A KeyboardInterrupt that a background task of the user let through stops the loop.
             with contextlib.suppress(KeyboardInterrupt, SystemExit):
-                self.io_loop.start()
+                loop.run_forever()
         return self.exit_status
 
     def leave(self, status: int) -> None:
@@ -880,7 +878,7 @@ class KernelApp(IPKernelApp):
         self._leaving = True
         self.exit_status = status
         threading.Thread(target=self._leave_late, args=(status,), daemon=True).start()
-        self.kernel.io_loop.add_callback(self.kernel.io_loop.stop)
+        self.kernel.loop.call_soon_threadsafe(self.kernel.loop.stop)
 
     def _leave_late(self, status: int) -> NoReturn:
         if self.kernel.cell_running:

@@ -3,20 +3,21 @@
 Theory of operation: `print` in any thread, and bytes that child processes or native code put on
 descriptors 1 and 2, end in one `Outbox` as segments, each of one stream and one execution. The
 outbox becomes `stream` messages when something else is about to be sent (`flush`), when it grows
-past a chunk, and `FLUSH_INTERVAL_S` after it stopped being empty (`FIRST_FLUSH_S` after a pause). All messages leave through
-ipykernel's IOPub thread, in the order in which they were queued under the outbox's lock.
+past a chunk, and `FLUSH_INTERVAL_S` after it stopped being empty (`FIRST_FLUSH_S` after a pause). All messages leave by the
+publisher (see `wire`), in the order in which they were made under its lock.
 
-Descriptors 1 and 2 are pipes that one thread reads. Whoever writes to the outbox reads the pipes
+Descriptors 1 and 2 are pipes that the Control thread reads. Whoever writes to the outbox reads the pipes
 first, so that `print(1); os.system("echo 2"); print(3)` comes out as 1 2 3.
 
 Differs from ipykernel's own OutStream in that: order between the two streams is kept, 20 ms instead
-of 200 pass until unflushed text is sent, a full outbox makes the writer wait instead of growing, and
+of 200 pass until unflushed text is sent, a slow reader makes the writer wait instead of growing a queue, and
 a forked child writes to the pipe instead of opening a socket for each line.
 """
 
 from __future__ import annotations
 
 import codecs
+import contextvars
 import io
 import os
 import select
@@ -25,15 +26,18 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
-from ipykernel.iostream import IOPubThread, OutStream
+from ipykernel.iostream import OutStream
+
+from kernelgate.kernels.wire import RETRY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from jupyter_client.session import Session
 
+    from kernelgate.kernels.wire import Publisher, Wire
+
 KiB = 1024
-MiB = 1024 * KiB
 
 FLUSH_INTERVAL_S = 0.02
 """The contract allows 50 ms; 20 ms was measured to cost no throughput against 200 ms."""
@@ -44,12 +48,6 @@ FIRST_FLUSH_S = 0.002
 CHUNK_CHARS = 256 * KiB
 """Largest text of one message, but for a single larger write: such messages may be cut by limits."""
 
-INFLIGHT_CHARS = 16 * MiB
-"""Text queued for the IOPub thread; past it the writer waits."""
-
-INFLIGHT_WAIT_S = 10.0
-"""A writer waits no longer for a reader that takes nothing: ipykernel's own flush timeout."""
-
 PIPE_READ_BYTES = 64 * KiB
 
 
@@ -59,10 +57,10 @@ class Outbox:
     `lock` is held while segments are turned into messages and queued, which is what keeps the order.
     """
 
-    def __init__(self, session: Session, pub_thread: IOPubThread) -> None:
-        self.lock = threading.RLock()
-        self.session = session
-        self._pub_thread = pub_thread
+    def __init__(self, session: Session, publisher: Publisher, wire: Wire) -> None:
+        self.lock = publisher.lock
+        self.session, self.publisher = session, publisher
+        self._wire = wire
         self._segments: list[tuple[KernelStream, dict[str, Any], list[str]]] = []
         self._last_stream: KernelStream | None = None
         self._last_parent: dict[str, Any] | None = None
@@ -70,28 +68,9 @@ class Outbox:
         self._chars = 0
         self._timer_set = False
         self._sent_at = 0.0
-        self._inflight_chars = 0
-        self._room = threading.Condition(threading.Lock())
         self._pipes: dict[int, KernelStream] = {}
         self._poll = select.poll()
         self._line_starts = True
-        self._interrupted = False
-
-    def defer_interrupt(self) -> bool:
-        """Whether the calling thread is inside the outbox: then it raises on its way out.
-
-        For a signal handler, which may run between any two instructions: a KeyboardInterrupt in
-        the middle of `_send` would lose what was about to be sent.
-        """
-        if not self.lock._is_owned():  # type: ignore[attr-defined]
-            return False
-        self._interrupted = True
-        return True
-
-    def _raise_deferred(self) -> None:
-        if self._interrupted and threading.current_thread() is threading.main_thread():
-            self._interrupted = False
-            raise KeyboardInterrupt
 
     def add(self, stream: KernelStream, parent: dict[str, Any], text: str) -> None:
         """Append text; sends, and waits for room, when a chunk is full. Call without the lock."""
@@ -108,10 +87,9 @@ class Outbox:
                 full = self._append(stream, parent, text)
             if full:
                 self._send()
-        if self._interrupted:
-            self._raise_deferred()
+        self.publisher.raise_deferred()
         if full:
-            self._wait_for_room()
+            self.publisher.wait_for_room()
 
     def _append(self, stream: KernelStream, parent: dict[str, Any], text: str) -> bool:
         if stream is self._last_stream and parent is self._last_parent:
@@ -122,12 +100,9 @@ class Outbox:
         self._chars += len(text)
         if not self._timer_set:
             self._timer_set = True
-            self._pub_thread.schedule(self._set_timer)
+            paused = time.monotonic() - self._sent_at > FLUSH_INTERVAL_S
+            self._wire.call_later(FIRST_FLUSH_S if paused else FLUSH_INTERVAL_S, self._on_timer)
         return self._chars >= CHUNK_CHARS
-
-    def _set_timer(self) -> None:
-        paused = time.monotonic() - self._sent_at > FLUSH_INTERVAL_S
-        self._pub_thread.io_loop.call_later(FIRST_FLUSH_S if paused else FLUSH_INTERVAL_S, self._on_timer)
 
     def _on_timer(self) -> None:
         with self.lock:
@@ -140,13 +115,9 @@ class Outbox:
             if self._poll.poll(0):
                 self._drain()
             self._send()
-            waits = wait and self._inflight_chars > 0
-        if self._interrupted:
-            self._raise_deferred()
-        if waits and threading.current_thread() is not self._pub_thread.thread:
-            sent = threading.Event()
-            self._pub_thread.schedule(sent.set)
-            sent.wait(INFLIGHT_WAIT_S)
+        self.publisher.raise_deferred()
+        if wait:
+            self.publisher.wait_for_room(0)
 
     def _send(self) -> None:
         segments, self._segments = self._segments, []
@@ -165,50 +136,28 @@ class Outbox:
             msg = hook(msg)
             if msg is None:
                 return
-        with self._room:
-            self._inflight_chars += len(text)
-        session.send(self._pub_thread, msg, ident=stream.topic)  # type: ignore[arg-type]
-        self._pub_thread.schedule(lambda: self._sent(len(text)))
-
-    def _sent(self, chars: int) -> None:
-        with self._room:
-            self._inflight_chars -= chars
-            self._room.notify_all()
-
-    def _wait_for_room(self) -> None:
-        if threading.current_thread() is self._pub_thread.thread:
-            return
-        with self._room:
-            self._room.wait_for(lambda: self._inflight_chars < INFLIGHT_CHARS, INFLIGHT_WAIT_S)
+        session.send(self.publisher, msg, ident=stream.topic)  # type: ignore[arg-type]
 
     def watch(self, fd: int, stream: KernelStream) -> None:
         """Take what arrives on this (non-blocking) descriptor as output of the stream."""
         with self.lock:
             self._pipes[fd] = stream
             self._poll.register(fd, select.POLLIN)
-            first = len(self._pipes) == 1
-        if first:
-            # A second poll object: one may not be used by two threads at a time.
-            thread = threading.Thread(target=self._watch, name="Output", daemon=True)
-            thread.pydev_do_not_trace = True  # type: ignore[attr-defined]
-            thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
-            thread.start()
+        self._wire.watch(fd, self._on_pipe)
 
-    def _watch(self) -> None:
-        poll = select.poll()
-        known: set[int] = set()
-        while True:
-            for fd in set(self._pipes) - known:
-                poll.register(fd, select.POLLIN)
-                known.add(fd)
-            # The timeout is for a descriptor registered since; afterwards there is none.
-            poll.poll(None if len(known) == 2 else 20)
-            with self.lock:
-                full = self._drain()
-                if full:
-                    self._send()
-            if full:
-                self._wait_for_room()
+    def _on_pipe(self) -> None:
+        with self.lock:
+            if self._drain():
+                self._send()
+        if self.publisher.is_full():
+            # Not read before there is room: then it is the child that waits.
+            for fd in self._pipes:
+                self._wire.unwatch(fd)
+            self._wire.call_later(RETRY_S, self._resume)
+
+    def _resume(self) -> None:
+        for fd in self._pipes:
+            self._wire.watch(fd, self._on_pipe)
 
     def _drain(self) -> bool:
         full = False
@@ -231,8 +180,15 @@ class KernelStream(OutStream):
     forked = False
     """Whether this process is a fork of the kernel's: it writes to the kernel's pipes."""
 
-    def __init__(self, outbox: Outbox, pub_thread: IOPubThread, name: Literal["stdout", "stderr"]):
-        super().__init__(outbox.session, pub_thread, name, watchfd=False)
+    def __init__(self, outbox: Outbox, name: Literal["stdout", "stderr"]):
+        # Not ipykernel's, which makes a buffer and looks for a thread to flush it.
+        self.session, self.pub_thread, self.name = outbox.session, outbox.publisher, name
+        self.topic = b"stream." + name.encode()
+        self._parent_header = contextvars.ContextVar("parent_header")
+        self._parent_header.set({})
+        self._parent_header_global = {}
+        self._local = threading.local()
+        self._isatty = self._should_watch = False
         self._outbox = outbox
         self._fd = {"stdout": 1, "stderr": 2}[name]
         self._binary: _Binary | None = None

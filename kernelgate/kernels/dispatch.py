@@ -1,0 +1,299 @@
+"""Who handles which request in the Python kernel: the main shell, a subshell, or the Control thread.
+
+ipykernel hands each shell request from a thread to the main thread by way of a pair of sockets, and its answer back by another. Here a request goes to the loop of its shell, and the answer is sent
+from there. The handlers, and what they do, are ipykernel's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.subshell_manager import UnknownSubshellError
+from tornado import ioloop
+
+from kernelgate.kernels.wire import Channel, Publisher, Wire, WireSession
+
+_COMMS = {"comm_open", "comm_msg", "comm_close"}
+
+
+class Lane:
+    """What handles one request after the other: the main shell, or a subshell (JEP 91)."""
+
+    def __init__(self, kernel: Kernel, loop: asyncio.AbstractEventLoop) -> None:
+        self.kernel, self.loop = kernel, loop
+        self.lock = asyncio.Lock()
+        self.context = contextvars.copy_context()
+        self.aborting = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def put(self, idents: list[bytes], msg: dict[str, Any]) -> None:
+        """A request, in the thread of this shell."""
+        self.start(self.kernel.shell_main(self, idents, msg))
+
+    def start(self, work: Any) -> None:
+        task = self.loop.create_task(work, context=self.context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class Subshell(threading.Thread):
+    """A thread that runs cells beside the main one."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.id = str(uuid.uuid4())
+        super().__init__(name=f"subshell-{self.id}", daemon=True)
+        self.lane = Lane(kernel, asyncio.new_event_loop())
+
+    def run(self) -> None:
+        """Serve until stopped."""
+        loop = self.lane.loop
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+        loop.close()
+
+
+class Subshells:
+    """The subshells that there are; by the names that ipykernel's `%subshell` knows."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, Subshell] = {}
+        self.main_thread_id = threading.get_ident()
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def create(self, kernel: Kernel) -> str:
+        made = Subshell(kernel)
+        self._all[made.id] = made
+        made.start()
+        return made.id
+
+    def delete(self, subshell_id: str) -> None:
+        """Ends it when its cell is done. Raises UnknownSubshellError."""
+        if subshell_id not in self._all:
+            raise UnknownSubshellError(subshell_id)
+        ended = self._all.pop(subshell_id)
+        ended.lane.loop.call_soon_threadsafe(ended.lane.loop.stop)
+
+    def get(self, subshell_id: str) -> Lane:
+        """Raises UnknownSubshellError."""
+        if subshell_id not in self._all:
+            raise UnknownSubshellError(subshell_id)
+        return self._all[subshell_id].lane
+
+    def list_subshell(self) -> list[str]:
+        return list(self._all)
+
+    def subshell_id_from_thread_id(self, thread_id: int) -> str | None:
+        """None for the main shell. Raises RuntimeError."""
+        if thread_id == self.main_thread_id:
+            return None
+        for subshell in self._all.values():
+            if subshell.ident == thread_id:
+                return subshell.id
+        message = f"thread {thread_id} is no subshell of this kernel"
+        raise RuntimeError(message)
+
+
+class Kernel(IPythonKernel):
+    """IPythonKernel on a `Wire`."""
+
+    session: WireSession
+    shell: Any
+    iopub_socket: Publisher
+    _aborting = False
+
+    def attach(self, wire: Wire, shell: Channel, control: Channel) -> None:
+        """These are its channels; `serve` begins."""
+        self.wire, self.shell_channel, self.control_channel = wire, shell, control
+        self.subshells = Subshells()
+        self._taking = threading.RLock()
+        self.shell_channel_thread = SimpleNamespace(manager=self.subshells, parent_thread=threading.main_thread())
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Requests are handled from now on: those of the shell channel by this loop, of the main thread."""
+        self.loop = loop
+        self.main_lane = Lane(self, loop)
+        self.control_loop: asyncio.AbstractEventLoop | None = None
+        self.shell_channel.on_more = self._more_requests
+        self.control_channel.on_more = lambda: self.wire.call_later(0, self._take_control_requests)
+        self._publish_status("starting", "shell")
+        loop.add_reader(self.shell_channel.fd, self.take_requests)
+        loop.call_soon(self.take_requests)
+        self.wire.watch(self.control_channel.fd, self._take_control_requests)
+        self.wire.call_later(0, self._take_control_requests)
+
+    @property
+    def io_loop(self) -> Any:  # type: ignore[override]
+        """Tornado's, around the loop of the calling thread."""
+        return ioloop.IOLoop.current()
+
+    # -- requests of the shell channel --
+
+    def _more_requests(self) -> None:
+        if self.subshells:
+            self.wire.call_later(0, self.take_requests)
+        else:
+            self.loop.call_soon_threadsafe(self.take_requests)
+
+    def take_requests(self) -> None:
+        """Everything that has come, in its order; in the main thread, or in Control."""
+        with self._taking:
+            self._take_requests()
+
+    def _take_requests(self) -> None:
+        for frames in self.shell_channel.receive():
+            try:
+                idents, parts = self.session.feed_identities(frames)
+                msg = self.session.deserialize(parts)
+            except Exception:
+                self.log.exception("Invalid Message")
+                continue
+            try:
+                lane = self._lane_for(msg)
+            except UnknownSubshellError as exc:
+                self._refuse(idents, msg, exc)
+                continue
+            if lane is self.main_lane and threading.get_ident() == self.subshells.main_thread_id:
+                lane.loop.call_soon(lane.put, idents, msg)
+            else:
+                lane.loop.call_soon_threadsafe(lane.put, idents, msg)
+
+    def _lane_for(self, msg: dict[str, Any]) -> Lane:
+        subshell_id = msg["header"].get("subshell_id")
+        if msg["msg_type"] in ("comm_msg", "comm_close"):
+            comm = self.comm_manager.get_comm(msg["content"].get("comm_id"))
+            route = getattr(comm, "_reply_subshell_for", None)
+            if route is not None:
+                subshell_id = route(msg["content"].get("data"), subshell_id)
+        return self.main_lane if subshell_id is None else self.subshells.get(subshell_id)
+
+    def _refuse(self, idents: list[bytes], msg: dict[str, Any], error: Exception) -> None:
+        """No reply alone: clients count a request as done by its status."""
+        self._publish_status("busy", "shell", parent=msg)
+        content = {"status": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": []}
+        kind = msg["msg_type"].rsplit("_", 1)[0] + "_reply"
+        self.session.send(self.shell_channel, kind, content, msg, idents, metadata={"status": "error"})
+        self._publish_status("idle", "shell", parent=msg)
+
+    async def shell_main(self, lane: Lane, idents: list[bytes], msg: dict[str, Any]) -> None:  # type: ignore[override]
+        """One request after the other; but what a widget says reaches a cell that awaits it."""
+        if lane.lock.locked() and msg["msg_type"] in _COMMS:
+            parent, ident = self.get_parent("shell"), self._get_shell_context_var(self._shell_parent_ident)
+            try:
+                await lane.loop.create_task(self.handle(lane, idents, msg, beside=True), context=contextvars.copy_context())
+            finally:
+                self.set_parent(ident, parent, channel="shell")
+            return
+        async with lane.lock:
+            await self.handle(lane, idents, msg)
+
+    async def handle(self, lane: Lane, idents: list[bytes], msg: dict[str, Any], *, beside: bool = False) -> None:
+        """A request of the shell channel, from `busy` to `idle`."""
+        self.set_parent(idents, msg, channel="shell")
+        if not beside:
+            self._publish_status("busy", "shell")
+        kind = msg["msg_type"]
+        if kind == "execute_request" and lane.aborting:
+            self._send_abort_reply(self.shell_channel, msg, idents)
+            self._publish_status("idle", "shell")
+            return
+        handler = self.shell_handlers.get(kind)
+        if handler is None:
+            self.log.warning("Unknown message type: %r", kind)
+        else:
+            if not beside:
+                self.pre_handler_hook()
+            try:
+                result = handler(self.shell_channel, idents, msg)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                self.log.exception("Exception in message handler:")
+            except KeyboardInterrupt:
+                self.log.error("KeyboardInterrupt caught in kernel.")
+            finally:
+                if not beside:
+                    self.post_handler_hook()
+        self.flush_output()
+        if not beside:
+            self._publish_status("idle", "shell")
+
+    def flush_output(self) -> None:
+        """What was printed is on its way before anything else is said."""
+        raise NotImplementedError
+
+    def _abort_queues(self, subshell_id: str | None = None) -> None:
+        """After an error: executions that have come by now are not done."""
+        lane = self.main_lane if subshell_id is None else self.subshells.get(subshell_id)
+        lane.aborting = True
+        self.take_requests()
+
+        async def stop() -> None:
+            # The lock is given in the order in which it was asked for.
+            async with lane.lock:
+                lane.aborting = False
+
+        # In the same way as the requests, so as to come behind them.
+        if lane is self.main_lane:
+            lane.start(stop())
+        else:
+            lane.loop.call_soon_threadsafe(lane.start, stop())
+
+    # -- requests of the control channel, in the Control thread --
+
+    def _take_control_requests(self) -> None:
+        for frames in self.control_channel.receive():
+            try:
+                idents, parts = self.session.feed_identities(frames)
+                msg = self.session.deserialize(parts)
+            except Exception:
+                self.log.exception("Invalid Control Message")
+                continue
+            self._handle_control(idents, msg)
+
+    def _handle_control(self, idents: list[bytes], msg: dict[str, Any]) -> None:
+        self.set_parent(idents, msg, channel="control")
+        self._publish_status("busy", "control")
+        handler = self.control_handlers.get(msg["msg_type"])
+        if handler is None:
+            self.log.error("UNKNOWN CONTROL MESSAGE TYPE: %r", msg["msg_type"])
+        else:
+            try:
+                result = handler(self.control_channel, idents, msg)
+                if inspect.isawaitable(result):
+                    if self.control_loop is None:
+                        self.control_loop = asyncio.new_event_loop()
+                    self.control_loop.run_until_complete(result)
+            except Exception:
+                self.log.exception("Exception in control handler:")
+        self.flush_output()
+        self._publish_status("idle", "control")
+
+    async def create_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
+        """From now on Control reads the shell channel too: a cell may keep the main thread."""
+        made = self.subshells.create(self)
+        self.wire.watch(self.shell_channel.fd, self.take_requests)
+        self.session.send(socket, "create_subshell_reply", {"status": "ok", "subshell_id": made}, parent, ident)
+
+    async def delete_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
+        """It ends when its cell has ended."""
+        try:
+            self.subshells.delete(parent["content"].get("subshell_id"))
+            reply = {"status": "ok"}
+        except UnknownSubshellError as exc:
+            reply = {"status": "error", "evalue": str(exc)}
+        if not self.subshells:
+            self.wire.unwatch(self.shell_channel.fd)
+        self.session.send(socket, "delete_subshell_reply", reply, parent, ident)
+
+    async def list_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
+        """Their ids."""
+        self.session.send(socket, "list_subshell_reply", {"status": "ok", "subshell_id": self.subshells.list_subshell()}, parent, ident)
