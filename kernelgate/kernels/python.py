@@ -26,6 +26,7 @@ import functools
 import gc
 import importlib
 import importlib.util
+import inspect
 import io
 import logging
 import os
@@ -144,6 +145,23 @@ def _hide_internal_frames(exc: BaseException) -> None:
         todo += [current.__cause__, current.__context__]
         if isinstance(current, BaseExceptionGroup):
             todo += current.exceptions
+
+
+@contextlib.contextmanager
+def _modules_by_name() -> Iterator[None]:
+    """IPython asks which module a frame is of, which Python finds out by looking at every module there is: after a fork that copies 8 MiB of pages."""
+    original = inspect.getmodule
+
+    def getmodule(obj: Any, _filename: Any = None) -> Any:
+        if isinstance(obj, types.FrameType):
+            return sys.modules.get(obj.f_globals.get("__name__", ""))
+        return original(obj, _filename)
+
+    inspect.getmodule = getmodule  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        inspect.getmodule = original
 
 
 def _safe_str(value: object) -> str:
@@ -362,7 +380,8 @@ class Shell(ZMQInteractiveShell):
         if any(isinstance(exc, BaseExceptionGroup) for exc in chain):
             text = "".join(traceback.format_exception(etype, value, tb))
             return text.rstrip("\n").split("\n")
-        return list(self.InteractiveTB.structured_traceback(etype, value, tb, tb_offset=0))
+        with _modules_by_name():
+            return list(self.InteractiveTB.structured_traceback(etype, value, tb, tb_offset=0))
 
     def showsyntaxerror(self, filename: str | None = None, running_compiled_code: bool = False) -> None:
         """Send the syntax error; with the user's frames when compiled code raised it."""
@@ -700,6 +719,9 @@ class KernelApp(IPKernelApp):
         log.propagate = False  # the root logger is the user's
         super().__init__(log=log, config=_CONFIG, connection_file=connection_file)
         self.profile_dir = _shell().profile_dir
+        # Made before the fork, where there is one: each would copy the pages that it takes. `init_kernel` gives it its sockets.
+        self.kernel = PythonKernel.instance(parent=self, session=self.session, log=log, profile_dir=self.profile_dir)
+        self.kernel.shell.kernel = None  # there is nobody to ask yet
 
     @default("session")
     def _default_session(self) -> WireSession:
@@ -737,8 +759,8 @@ class KernelApp(IPKernelApp):
         self.control_socket = self._socket(zmq.ROUTER)
         self.control_port = self._bind_socket(self.control_socket, self.control_port)
         socket = self._socket(zmq.XPUB)
-        socket.sndhwm = IOPUB_HWM
-        socket.xpub_nodrop = 1  # there is no room, rather than that output is lost
+        socket.set(zmq.SNDHWM, IOPUB_HWM)
+        socket.set(zmq.XPUB_NODROP, 1)  # there is no room, rather than that output is lost
         self.iopub_port = self._bind_socket(socket, self.iopub_port)
         self.wire = Wire(self.log)
         self.iopub_socket = Publisher(socket, self.session, self.wire)
@@ -749,9 +771,9 @@ class KernelApp(IPKernelApp):
 
     def _socket(self, kind: int) -> Any:
         socket = self.context.socket(kind)
-        socket.linger = 1000
+        socket.set(zmq.LINGER, 1000)
         if kind == zmq.ROUTER:
-            socket.router_handover = 1  # a client that connects again is the same one
+            socket.set(zmq.ROUTER_HANDOVER, 1)  # a client that connects again is the same one
         return socket
 
     def close(self) -> None:
@@ -796,17 +818,18 @@ class KernelApp(IPKernelApp):
 
     def init_kernel(self) -> None:
         """Put the prepared shell and the sockets together."""
-        self.kernel = kernel = PythonKernel.instance(
-            parent=self, session=self.session, iopub_socket=self.iopub_socket, stdin_socket=self.stdin_socket,
-            log=self.log, profile_dir=self.profile_dir, user_ns=self.user_ns,
-        )  # fmt: skip
+        kernel = self.kernel
+        kernel.ident = new_id()
+        kernel.iopub_socket, kernel.stdin_socket = self.iopub_socket, self.stdin_socket
+        shell: Any = kernel.shell
+        for publisher in (shell.display_pub, shell.displayhook):
+            publisher.session, publisher.pub_socket = self.session, self.iopub_socket
+        shell.displayhook.topic = kernel._topic("execute_result")
         kernel.record_ports({name + "_port": port for name, port in self._ports.items()})
         kernel.attach(self.wire, Channel(self.shell_socket), Channel(self.control_socket))
         self.displayhook.get_execution_count = lambda: kernel.execution_count
-        shell: Shell = self.kernel.shell
-        self.kernel.outbox = self._outbox
-        shell.kernel = self.kernel
-        shell.parent = self.kernel
+        kernel.outbox = self._outbox
+        shell.kernel = shell.parent = kernel
         sys.modules["__main__"] = shell.user_module
         _inherit_parents(shell)
         _allow_asyncio_run()
@@ -1087,8 +1110,7 @@ def _prepare(preload: list[str]) -> dict[str, Any]:
         viewers.sort(key=lambda viewer: type(viewer).__name__ != "IPythonViewer")
     cells = [*_WARM_CELLS, *(cell for name, cell in _WARM_LIBRARY_CELLS.items() if name in imported)]
     _warm(shell, cells)
-    # Made here, since making it in each fork would copy the 4 MiB of pages that it touches.
-    _ = KernelApp.instance().session
+    KernelApp.instance()
     return {
         "modules": imported,
         "missing": missing,
