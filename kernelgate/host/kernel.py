@@ -159,7 +159,8 @@ class Kernel:
             sock.linger = 0
             # The default of 100 ms is what makes most clients slow to see a kernel that has just begun to listen.
             sock.setsockopt(zmq.RECONNECT_IVL, 3)
-            sock.setsockopt(zmq.RECONNECT_IVL_MAX, 50)
+            if not self.spec.get("fork"):  # others take longer, and are asked less and less often
+                sock.setsockopt(zmq.RECONNECT_IVL_MAX, 50)
             # 0: no limit. A full SUB queue drops messages without a word; output is bounded by the execution's limits instead.
             sock.setsockopt(zmq.RCVHWM, 0)
             sock.setsockopt(zmq.SNDHWM, 0)

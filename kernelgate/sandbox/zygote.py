@@ -81,6 +81,7 @@ class Zygote:
         # A child that collects garbage would write to, and so copy, every page of the heap it shares with the zygote.
         gc.collect()
         gc.freeze()
+        syscalls.collapse_heap()
         tasks = len(os.listdir("/proc/self/task"))
         if tasks != 1:
             raise SandboxUnavailable(f"the zygote has {tasks} threads after importing {config['preload']}; it must have one to fork safely")
