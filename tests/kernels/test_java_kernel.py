@@ -364,7 +364,80 @@ def test_interrupt(kernel: Kernel, code: str) -> None:
         time.sleep(0.1)
         if sum(process.cpu_times()[:2]) - before < 0.08 and not process.children():
             return
-    pytest.fail(f"still running: {process.children()}")
+    left = process.children()
+    for child in left:
+        child.kill()  # the next case is to be judged by what it leaves itself
+    pytest.fail(f"still running: {left}")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        # The interrupt comes while a process is being started.
+        "while (true) starting.start();",
+        "for (int i = 0; i < 2; i++) new Thread(() -> { try { while (true) starting.start(); } catch (Exception e) { } }).start(); gate.await();",
+        # What the shell starts is no child of the kernel's.
+        'while (true) new ProcessBuilder("sh", "-c", "sleep 98 & sleep 98").start().waitFor(20, TimeUnit.MILLISECONDS);',
+    ],
+)
+def test_interrupt_ends_what_was_being_started(kernel: Kernel, code: str) -> None:
+    kernel.run(
+        'var starting = new ProcessBuilder("sleep", "98"); var gate = new CountDownLatch(1);'
+        'var kept = new ProcessBuilder("sleep", "97").start();'
+    )
+    process = psutil.Process(kernel.process.pid)
+    (kept,) = process.children()
+    try:
+        for _ in range(3):
+            done, _ = kernel.interrupted(code)
+            assert done.reply["ename"] == "KeyboardInterrupt"
+            until = time.monotonic() + WITHIN_S
+            while (left := process.children(recursive=True)) != [kept]:
+                assert kept in left, "what an earlier cell left running was ended"
+                assert time.monotonic() < until, f"still running: {left}"
+                time.sleep(0.02)
+    finally:
+        left = process.children(recursive=True)
+        for child in left:
+            child.kill()
+        psutil.wait_procs(left, WITHIN_S)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_interrupt_ends_a_process_that_is_there_only_later(kernel: Kernel, tmp_path: Path, is_late: bool) -> None:
+    """The interrupt comes while a process is being started: its start waits until somebody reads what it will write."""
+    wanted, awaited = tmp_path / "wanted", tmp_path / "awaited"
+    os.mkfifo(wanted)
+    os.mkfifo(awaited)
+    process = psutil.Process(kernel.process.pid)
+    let = threading.Event()
+    files: list[int] = []
+
+    def read() -> None:
+        let.wait(WITHIN_S)
+        with awaited.open("rb") as reader:
+            reader.read()  # until the process is gone
+
+    def interrupt(_: str) -> None:
+        if not files:
+            files.append(os.open(wanted, os.O_WRONLY))  # the start is under way when this returns
+            kernel.manager.interrupt_kernel()
+            if not is_late:
+                threading.Timer(0.3, let.set).start()
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    code = f'new ProcessBuilder("sleep", "98").redirectInput(new File("{wanted}")).redirectOutput(new File("{awaited}")).start().waitFor();'
+    done = kernel.run(f'System.out.println("go"); {code}', on_text=interrupt)
+    let.set()  # where it is late, the cell has ended and its thread was left behind
+    assert done.reply["ename"] == "KeyboardInterrupt"
+    reading.join(5)
+    _, left = psutil.wait_procs(process.children(), 5)
+    for child in left:
+        child.kill()
+    os.close(files[0])
+    assert not left
+    assert kernel.run("6*7").value == "42"
 
 
 def test_late_output_belongs_to_its_cell(kernel: Kernel) -> None:

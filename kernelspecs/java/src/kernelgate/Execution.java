@@ -1,6 +1,10 @@
 package kernelgate;
 
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -19,7 +23,9 @@ final class Execution {
     /** Where its thread was when it was stopped: an exception thrown by Thread.stop carries the stopper's frames. */
     volatile StackTraceElement[] stoppedAt;
     /** Processes started by this execution's code, to be ended with it when it is interrupted. */
-    final Set<Process> processes = ConcurrentHashMap.newKeySet();
+    private final Set<Process> processes = ConcurrentHashMap.newKeySet();
+    /** Set when an interrupt is done: nobody looks any more for what was being started then. */
+    private volatile boolean ended;
     /** When (nanoTime) the interrupt was last thrown into a thread: clean-up code that runs because of it must be able to loop. */
     private final Map<Thread, Long> thrownAt = new ConcurrentHashMap<>();
 
@@ -30,6 +36,36 @@ final class Execution {
         this.identities = identities;
         this.parentHeader = parentHeader;
         this.allowStdin = allowStdin;
+    }
+
+    boolean isEnded() { return ended; }
+
+    /** Takes note of processes. `wasEnded`: what isEnded said when their start began. */
+    void started(List<Process> begun, boolean wasEnded) {
+        processes.addAll(begun);
+        // Only while the cell runs are its processes of interest; a later one must not be kept from collection by them.
+        for (Process process : begun) process.onExit().thenRun(() -> processes.remove(process));
+        if (ended && !wasEnded) begun.forEach(Process::destroyForcibly);
+    }
+
+    /** The processes started by this execution's code that live, and all below them. One look at the machine's, however many they are. */
+    Set<ProcessHandle> processes() {
+        Set<ProcessHandle> found = new HashSet<>();
+        for (Process process : processes) if (process.isAlive()) found.add(process.toHandle());
+        if (found.isEmpty()) return found;
+        Map<ProcessHandle, List<ProcessHandle>> children = new HashMap<>();
+        ProcessHandle.current().descendants().forEach(child ->
+            child.parent().ifPresent(parent -> children.computeIfAbsent(parent, any -> new ArrayList<>()).add(child)));
+        List<ProcessHandle> below = new ArrayList<>(found);
+        for (int i = 0; i < below.size(); i++)
+            for (ProcessHandle child : children.getOrDefault(below.get(i), List.of())) if (found.add(child)) below.add(child);
+        return found;
+    }
+
+    /** Ends what was started meanwhile; what is still being started ends when it is there. */
+    void end() {
+        ended = true;
+        processes().forEach(ProcessHandle::destroyForcibly);
     }
 
     boolean mustThrow(Thread thread) {

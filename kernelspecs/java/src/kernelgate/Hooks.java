@@ -2,7 +2,9 @@ package kernelgate;
 
 import java.io.File;
 import java.io.IOException;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 
 /**
  * What the instrumented code of the user calls (see Instrument): public, because that code lives under another class loader.
@@ -26,22 +28,48 @@ public final class Hooks {
     public static Process start(ProcessBuilder builder) throws IOException {
         // A builder never asked for its environment lets the child inherit the JVM's real one, which cannot be changed.
         builder.environment();
-        return started(builder.start());
+        return start(() -> List.of(builder.start())).get(0);
     }
 
     public static List<Process> startPipeline(List<ProcessBuilder> builders) throws IOException {
         builders.forEach(ProcessBuilder::environment);
-        List<Process> processes = ProcessBuilder.startPipeline(builders);
-        processes.forEach(Hooks::started);
-        return processes;
+        return start(() -> ProcessBuilder.startPipeline(builders));
     }
 
-    private static Process started(Process process) {
+    private interface Start {
+        List<Process> begin() throws IOException;
+    }
+
+    /** Threads that are starting processes. Replaced and never changed, so that a thread that is stopped here cannot leave it half done. */
+    private static Set<Thread> starting = Set.of();
+
+    private static List<Process> start(Start start) throws IOException {
         Execution execution = Execution.current();
-        execution.processes.add(process);
-        // Only while the cell runs are its processes of interest; a later one must not be kept from collection by them.
-        process.onExit().thenRun(() -> execution.processes.remove(process));
-        return process;
+        boolean wasEnded = execution.isEnded();
+        try {
+            starting(true);
+            List<Process> processes = start.begin();
+            execution.started(processes, wasEnded);
+            return processes;
+        } finally {
+            starting(false);
+        }
+    }
+
+    private static void starting(boolean begins) {
+        synchronized (Hooks.class) {
+            Set<Thread> threads = new HashSet<>(starting);
+            if (begins) threads.add(Thread.currentThread());
+            else threads.remove(Thread.currentThread());
+            starting = threads;
+        }
+    }
+
+    /** Does it while the thread cannot begin to start a process, and not where it is doing so: stopped there, it would leave one that nobody knows. */
+    static void unlessStarting(Thread thread, Runnable action) {
+        synchronized (Hooks.class) {
+            if (!starting.contains(thread)) action.run();
+        }
     }
 
     // Runtime.exec in its six forms, as the JDK defines them in terms of ProcessBuilder.
@@ -67,7 +95,7 @@ public final class Hooks {
     }
 
     public static Process exec(Runtime runtime, String[] command, String[] variables, File directory) throws IOException {
-        if (variables != null) return started(runtime.exec(command, variables, directory));
+        if (variables != null) return start(() -> List.of(runtime.exec(command, variables, directory))).get(0);
         return start(new ProcessBuilder(command).directory(directory));
     }
 }

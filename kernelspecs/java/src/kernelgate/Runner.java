@@ -3,8 +3,11 @@ package kernelgate;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.Callable;
+import java.util.concurrent.ForkJoinPool;
 
 /**
  * The one thread the user's code runs on, and how it is stopped.
@@ -129,14 +132,15 @@ final class Runner {
         long startedAt = System.nanoTime();
         boolean told = false;
         long pause = 5;
-        List<ProcessHandle> processes = new ArrayList<>();
-        for (Process process : execution.processes) {
-            process.descendants().forEach(processes::add);
-            processes.add(process.toHandle());
-        }
+        Set<ProcessHandle> processes = new HashSet<>();
         while (true) {
             long elapsedMs = (System.nanoTime() - startedAt) / 1_000_000;
             List<Thread> threads = threadsOf(execution);
+            boolean over = threads.isEmpty() && !mustRun(execution);
+            // Again and again: one may have been in the making. Not soon, while code runs: what cleans up may need a process.
+            if (!told || over || elapsedMs > STOP_AFTER_MS) {
+                for (ProcessHandle each : execution.processes()) if (processes.add(each) && told) each.destroy();
+            }
             for (Thread each : threads) if (!told || elapsedMs > STOP_AFTER_MS) each.interrupt();
             if (!told) processes.forEach(ProcessHandle::destroy);
             else if (elapsedMs > KILL_AFTER_MS) processes.removeIf(process -> !process.isAlive() || !process.destroyForcibly());
@@ -144,9 +148,13 @@ final class Runner {
             if (elapsedMs > STOP_AFTER_MS) threads.forEach(each -> stop(execution, each));
             if (elapsedMs > ABANDON_AFTER_MS) abandon(execution);
             processes.removeIf(process -> !process.isAlive());
-            if (!mustRun(execution) && threads.isEmpty() && processes.isEmpty()) break;
+            // Parts of a parallel stream may wait in the common pool, and have no thread yet. Where it works for others, they are not awaited for ever.
+            if (over && processes.isEmpty() && (ForkJoinPool.commonPool().isQuiescent() || elapsedMs > PURSUE_MS)) break;
             // What is left may be stuck for ever. It stays marked: Hooks.poll goes on looking, and it ends where it next does something.
-            if (elapsedMs > PURSUE_MS) return;
+            if (elapsedMs > PURSUE_MS) {
+                execution.end();
+                return;
+            }
             synchronized (this) {
                 try {
                     wait(pause);
@@ -156,6 +164,7 @@ final class Runner {
             }
             pause = Math.min(50, pause * 2);
         }
+        execution.end();
         execution.forgetInterrupt();
     }
 
@@ -195,7 +204,7 @@ final class Runner {
         synchronized (this) {
             if (target == thread && !mustRun(execution)) return;
             if (target == thread) execution.stoppedAt = stack;
-            NativeThreads.stop(target);
+            Hooks.unlessStarting(target, () -> NativeThreads.stop(target));
         }
         if (target == thread) NativeThreads.wake(nativeThread);
     }
