@@ -481,8 +481,7 @@ class Frontends:
 
     def op_frontend_kernels(self, request: Request) -> None:
         """The contexts as Jupyter sees kernels: those that were used or asked for, else the one that is ready for first use."""
-        contexts = list(self.host.contexts.values())
-        shown = [context for context in contexts if context.used or not context.is_default] or contexts[:1]
+        shown = self.host.shown() or list(self.host.contexts.values())[:1]
         request.reply({"kernels": [self._describe(context) for context in shown]})
 
     def op_frontend_kernel(self, request: Request) -> None:

@@ -156,7 +156,7 @@ class Kernel:
         for channel in CHANNELS:
             kind = zmq.SUB if channel == "iopub" else zmq.DEALER
             sock = self._zmq.socket(kind)
-            sock.linger = 0
+            sock.setsockopt(zmq.LINGER, 0)
             # The default of 100 ms is what makes most clients slow to see a kernel that has just begun to listen.
             sock.setsockopt(zmq.RECONNECT_IVL, 3)
             if not self.spec.get("fork"):  # others take longer, and are asked less and less often

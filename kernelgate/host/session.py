@@ -172,6 +172,7 @@ class SessionHost:
         self.commands = Commands(self)
         state = self.spool.state()
         self.env: dict[str, str] = state.get("env", {})
+        self._unwanted: set[str] = set(state.get("unwanted", ()))
         self.terminals = Terminals(self)
         self.shells = Shells(self, state.get("shells", {}))
         self.frontends = Frontends(self)
@@ -291,9 +292,13 @@ class SessionHost:
             if "context" not in tag:
                 continue
             context = self.contexts[tag["context"]["id"]] = Context(self, **tag["context"])
+            context.wanted_by_caller = context.id not in self._unwanted
             context.adopt(tag["kernel"], child["pid"], child["fds"][0])
             assert context.kernel is not None
             self.init.watch(child["pid"], context.kernel.exited)
+        if gone := self._unwanted - self.contexts.keys():
+            self._unwanted -= gone
+            self.save_state()
         self.terminals.recover([child for child in children if "terminal" in child["tag"]])
         self.commands.recover([child for child in children if "command" in child["tag"]])
         self.frontends.recover()
@@ -336,7 +341,7 @@ class SessionHost:
         """The session's state: what the gateway shows of it, and what culling needs."""
         request.reply({
             "session_id": self.config["session_id"],
-            "contexts": [context.describe() for context in self.contexts.values()],
+            "contexts": [context.describe() for context in self.shown()],
             "executing": len(self.jobs) + self.commands.running(),
             "idle_s": time.monotonic() - self._active_at,
             "last_seq": self.journal.last_seq,
@@ -373,7 +378,7 @@ class SessionHost:
 
     def save_state(self) -> None:
         """Keeps what a new host must know and the journal must not. Raises OSError."""
-        self.spool.put_state({"env": self.env, "shells": self.shells.known})
+        self.spool.put_state({"env": self.env, "shells": self.shells.known, "unwanted": sorted(self._unwanted)})
 
     def run_aside(self, argv: list[str]) -> None:
         """Runs a program as the session's user whose end and output nobody waits for."""
@@ -407,9 +412,17 @@ class SessionHost:
                 context.kernel.kill(Death("released", message="the kernel was not used"))
 
     def op_warm(self, request: Request) -> None:
-        """Starts a language's default context and runs a cell in it that nobody sees; answers when the kernel is ready for the first of its caller."""
+        """Starts a language's default context and runs a cell in it that nobody sees; answers when the kernel is ready for the first of its caller.
+
+        The context is shown from when its caller first names it or its language.
+        """
         spec = request.fields["spec"]
-        context = self._default_context(spec)
+        context = self.contexts.get(spec["language"])
+        if context is None:
+            context = self._make_default(spec)
+            context.wanted_by_caller = False
+            self._unwanted.add(context.id)
+            self.save_state()
 
         def up(death: Death | None) -> None:
             if death is not None:
@@ -429,19 +442,37 @@ class SessionHost:
         self.loop.call_later(0.02, self.init.shutdown)
 
     def _default_context(self, spec: dict[str, Any]) -> Context:
-        language = spec["language"]
-        context = self.contexts.get(language)
-        if context is None:
-            context = self._add_context(
-                Context(self, id=language, name=language, language=language, spec=spec, cwd=self.config["cwd"], env={}, is_default=True)
-            )
+        context = self.contexts.get(spec["language"])
+        return self._make_default(spec) if context is None else self._want(context)
+
+    def _make_default(self, spec: dict[str, Any]) -> Context:
+        name = spec["language"]
+        return self._add_context(
+            Context(self, id=name, name=name, language=name, spec=spec, cwd=self.config["cwd"], env={}, is_default=True)
+        )
+
+    def _want(self, context: Context) -> Context:
+        """A context that a caller has named. One that was made ready before is, to callers, made now. Raises InvalidRequest, OSError."""
+        if not context.wanted_by_caller:
+            self._check_room()
+            self._unwanted.discard(context.id)
+            self.save_state()
+            context.wanted_by_caller, context.created_at = True, time.time()
+            self.contexts[context.id] = self.contexts.pop(context.id)
         return context
 
+    def shown(self) -> list[Context]:
+        """The contexts that callers have made or named, oldest first."""
+        return [context for context in self.contexts.values() if context.wanted_by_caller]
+
     def _add_context(self, context: Context) -> Context:
-        if len(self.contexts) >= MAX_CONTEXTS:
-            raise InvalidRequest(f"a session can have {MAX_CONTEXTS} contexts; delete one first", code="too_many_contexts")
+        self._check_room()
         self.contexts[context.id] = context
         return context
+
+    def _check_room(self) -> None:
+        if len(self.shown()) >= MAX_CONTEXTS:
+            raise InvalidRequest(f"a session can have {MAX_CONTEXTS} contexts; delete one first", code="too_many_contexts")
 
     def find_context(self, request: Request) -> Context:
         """The context a request names, or the default one of its language."""
@@ -452,11 +483,12 @@ class SessionHost:
         if context is None:
             if "spec" in request.fields and request.fields["spec"]["language"] == name:
                 return self._default_context(request.fields["spec"])
-            raise ContextNotFound(f"there is no context {name!r} in this session; it has: {', '.join(self.contexts) or 'none'}")
-        return context
+            has = ", ".join(context.id for context in self.shown()) or "none"
+            raise ContextNotFound(f"there is no context {name!r} in this session; it has: {has}")
+        return self._want(context)
 
     def op_contexts(self, request: Request) -> None:
-        request.reply({"contexts": [context.describe() for context in self.contexts.values()]})
+        request.reply({"contexts": [context.describe() for context in self.shown()]})
 
     def op_context(self, request: Request) -> None:
         request.reply(self.find_context(request).describe())
@@ -672,7 +704,10 @@ def run(
     config: dict[str, Any], listener: socket.socket, init: socket.socket, children: list[dict[str, Any]], pressure: Pressure
 ) -> NoReturn:
     """The host's process, forked from init. Never returns."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    # Not basicConfig: it visits every logger there is, which after a fork copies the page each of them is on.
+    logging.root.handlers[:] = [handler]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     status = 1
