@@ -812,8 +812,9 @@ class KernelApp(IPKernelApp):
     def _exit_from_code(self, status: int) -> NoReturn:
         """`os._exit` as a cell calls it: at once, but what was printed before still goes out."""
         if not KernelStream.forked:
+            passes = self.iopub_socket.passes()
             self._outbox.flush(wait=True)
-            time.sleep(FLUSH_INTERVAL_S)  # ZeroMQ's own thread sends what it was handed
+            self.iopub_socket.settle(passes)
         _exit(status)
 
     def init_kernel(self) -> None:
@@ -829,6 +830,7 @@ class KernelApp(IPKernelApp):
         kernel.attach(self.wire, Channel(self.shell_socket), Channel(self.control_socket))
         self.displayhook.get_execution_count = lambda: kernel.execution_count
         kernel.outbox = self._outbox
+        self._outbox.cell_running = lambda: kernel.cell_running
         shell.kernel = shell.parent = kernel
         sys.modules["__main__"] = shell.user_module
         _inherit_parents(shell)

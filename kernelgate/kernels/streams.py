@@ -71,6 +71,7 @@ class Outbox:
         self._pipes: dict[int, KernelStream] = {}
         self._poll = select.poll()
         self._line_starts = True
+        self.cell_running = lambda: True
 
     def add(self, stream: KernelStream, parent: dict[str, Any], text: str) -> None:
         """Append text; sends, and waits for room, when a chunk is full. Call without the lock."""
@@ -110,7 +111,8 @@ class Outbox:
             self._send()
 
     def flush(self, *, wait: bool) -> None:
-        """Queue everything written so far, pipes included; `wait` until it was handed to ZeroMQ."""
+        """Send everything written so far, pipes included; `wait` until ZeroMQ has written it."""
+        passes = self.publisher.passes() if wait and self._chars else None
         with self.lock:
             if self._poll.poll(0):
                 self._drain()
@@ -118,6 +120,8 @@ class Outbox:
         self.publisher.raise_deferred()
         if wait:
             self.publisher.wait_for_room(0)
+        if passes is not None:
+            self.publisher.settle(passes)
 
     def _send(self) -> None:
         segments, self._segments = self._segments, []
@@ -234,11 +238,11 @@ class KernelStream(OutStream):
             self.write(string)
 
     def flush(self) -> None:
-        """Hand everything written so far, by anyone and to either stream, to ZeroMQ."""
+        """Send everything written so far, by anyone and to either stream; where a cell asks for it, so that it outlives the kernel."""
         if self.forked:
             self._flush_in_child()
         else:
-            self._outbox.flush(wait=True)
+            self._outbox.flush(wait=self._outbox.cell_running())
 
     def fileno(self) -> int:
         """The captured descriptor, so that `subprocess.run(stdout=sys.stdout)` is seen."""

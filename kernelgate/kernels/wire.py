@@ -42,6 +42,11 @@ BACKLOG_BYTES = 16 * MiB
 READER_WAIT_S = 10.0
 """How long a sender waits for a reader that takes nothing; then what waits is dropped, and what follows, until the reader takes something again."""
 
+SETTLE_S = 0.005
+"""How long ZeroMQ's thread may take to write."""
+
+_SWITCHES = b"\nvoluntary_ctxt_switches:"
+
 RETRY_S = 0.02
 """ZeroMQ does not always say that there is room again."""
 
@@ -174,6 +179,7 @@ class Publisher:
         self._interrupted = False
         self._from_children: zmq.Socket[bytes] | None = None
         self._address, self._secret = "", b""
+        self._thread_status = -1
         self.fd = _descriptor(socket)
         wire.watch(self.fd, self.on_ready)
 
@@ -262,6 +268,22 @@ class Publisher:
                     self._backlog.clear()
                     self._backlog_bytes = 0
             self.raise_deferred()
+
+    def passes(self) -> int:
+        """How often ZeroMQ's thread has come to the end of its work. For `settle`."""
+        if self._thread_status < 0:
+            for task in os.listdir("/proc/self/task"):
+                with open(f"/proc/self/task/{task}/comm") as comm:
+                    if comm.read().startswith("ZMQbg/IO"):
+                        self._thread_status = os.open(f"/proc/self/task/{task}/status", os.O_RDONLY | os.O_CLOEXEC)
+        status = os.pread(self._thread_status, 4096, 0)
+        return int(status[status.index(_SWITCHES) + len(_SWITCHES) :].split(maxsplit=1)[0])
+
+    def settle(self, passes: int) -> None:
+        """Waits, for a moment, until ZeroMQ's thread has written what it was handed since: it then outlives this process, however that ends."""
+        until = time.monotonic() + SETTLE_S
+        while self.passes() == passes and time.monotonic() < until:
+            time.sleep(1e-5)
 
     def is_full(self) -> bool:
         return self._backlog_bytes > BACKLOG_BYTES
