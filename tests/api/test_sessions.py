@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
+import signal
 import threading
 from datetime import datetime
 
 import pytest
+
+from tests.faults.test_killed import processes_of
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.python]
 
@@ -65,6 +69,44 @@ def test_languages_are_warmed_when_asked_for(api):
     session = api.create(languages=["PYTHON3"])
     contexts = api.call("GET", f"/v1/sessions/{session}")["contexts"]
     assert [(context["id"], context["is_default"]) for context in contexts] == [("python", True)]
+    api.delete(session)
+
+
+@pytest.mark.bash
+def test_contexts_that_nobody_asked_for_are_not_shown(api, server):
+    """A language that was used lately has its kernel ready in other sessions: whose callers see it when they use it."""
+    api.delete(api.create(languages=["bash"]))
+
+    def with_a_kernel_nobody_asked_for():
+        made = api.create()
+        known = {process["context_id"] for process in api.call("GET", f"/v1/sessions/{made}/processes")["processes"]}
+        return made if {"python", "bash"} <= known else api.delete(made)
+
+    def shown():
+        listed = api.call("GET", f"/v1/sessions/{session}/contexts")["contexts"]
+        assert api.call("GET", f"/v1/sessions/{session}")["contexts"] == listed
+        return [context["id"] for context in listed]
+
+    def kill_host():
+        os.kill(processes_of(server, session)["host"], signal.SIGKILL)
+        api.until(lambda: api.http.get(f"/v1/sessions/{session}/contexts").is_success)
+
+    session = api.until(with_a_kernel_nobody_asked_for, every_s=0.5)  # slower than the pool is filled
+    assert shown() == []
+    assert "it has: none" in api.call("GET", f"/v1/sessions/{session}/contexts/other", 404)["error"]["message"]
+    api.run(session, "kept=1", language="bash")
+    (context,) = api.call("GET", f"/v1/sessions/{session}/contexts")["contexts"]
+    assert (context["id"], context["generation"], context["execution_count"]) == ("bash", 1, 1)
+    assert context["created_at"] >= api.call("GET", f"/v1/sessions/{session}")["created_at"]
+    # A new host knows it, too.
+    kill_host()
+    assert shown() == ["bash"]
+    assert api.run(session, "echo $kept", language="bash")["logs"]["stdout"] == ["1\n"]
+    assert shown() == ["bash"]
+    assert api.call("GET", f"/v1/sessions/{session}/contexts/python")["generation"] == 1
+    assert shown() == ["bash", "python"]
+    kill_host()
+    assert sorted(shown()) == ["bash", "python"]
     api.delete(session)
 
 
