@@ -10,6 +10,24 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
+async def taken(write: asyncio.Future[Any], within_s: float) -> None:
+    """Waits for a write, at most that long. Raises TimeoutError, and what the write raises.
+
+    Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
+    """
+    done, _ = await asyncio.wait({write}, timeout=within_s)
+    if not done:
+        write.add_done_callback(looked_at)
+        raise TimeoutError
+    await write
+
+
+def looked_at(future: asyncio.Future[Any]) -> None:
+    """For one that nobody awaits any more: asyncio complains of exceptions that were never seen."""
+    if not future.cancelled():
+        future.exception()
+
+
 class Tasks:
     """Tasks with an owner: all of them end with it. The only place that makes tasks."""
 

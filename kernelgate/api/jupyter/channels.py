@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from tornado import websocket
 
-from kernelgate._aio import Tasks
+from kernelgate._aio import Tasks, looked_at, taken
 from kernelgate.api.base import Services
 from kernelgate.api.errors import status_of
 from kernelgate.api.jupyter import handler
@@ -283,16 +283,17 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
             if channel == "shell":
                 self._count(parts)
             future = self.write_message(framed, binary=isinstance(framed, bytes))
-            future.add_done_callback(_looked_at)
+            future.add_done_callback(
+                looked_at
+            )  # of the messages of a batch the last one is waited for: where it cannot be written, none before it matters
         if future is None:
             return
-        # Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
-        done, _ = await asyncio.wait({future}, timeout=self.services.settings.server.write_timeout_s)
-        if not done:
+        try:
+            await taken(future, self.services.settings.server.write_timeout_s)
+        except TimeoutError:
             log.info("a reader that takes nothing was let go", extra={"request_id": self.request_id})
             self.close(1013, "the reader takes nothing")
-            raise websocket.WebSocketClosedError
-        await future
+            raise websocket.WebSocketClosedError from None
 
     def _count(self, parts: list[bytes]) -> None:
         """An execution has ended; its reply comes to one client alone."""
@@ -350,12 +351,6 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
                 await handler.ask(self.services, self.kernel.session, "context_restart", context=self.kernel.context)
             else:
                 await handler.delete(self, self.kernel)
-
-
-def _looked_at(future: asyncio.Future[None]) -> None:
-    """Of the messages of a batch the last one is waited for: where it cannot be written, none before it matters."""
-    if not future.cancelled():
-        future.exception()
 
 
 def _message(msg_type: str, content: dict[str, Any], *, channel: str = "iopub", parent: bytes = b"{}") -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from tornado import iostream
 
+from kernelgate._aio import taken
 from kernelgate.api.base import BaseHandler, error_body
 from kernelgate.api.native import model, operation
 from kernelgate.api.native.session import natural, next_token, page_limit, page_token
@@ -47,12 +48,7 @@ class StreamingHandler(BaseHandler):
 
     async def flushed(self) -> None:
         """Waits until the socket has taken what was written. Raises StreamClosedError, TimeoutError."""
-        # Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
-        future = self.flush()
-        done, _ = await asyncio.wait({future}, timeout=self.services.settings.server.write_timeout_s)
-        if not done:
-            raise TimeoutError
-        await future
+        await taken(self.flush(), self.services.settings.server.write_timeout_s)
 
     async def stream(self, kind: str, events: AsyncGenerator[list[bytes], None], *, accepted: bool = True) -> bool:
         """Writes events until their end. Whether it got there; false when the client left.

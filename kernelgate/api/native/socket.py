@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from typing import Any
 
 from tornado import websocket
 
-from kernelgate._aio import Tasks
+from kernelgate._aio import Tasks, taken
 from kernelgate.api.base import Guarded, Services, error_body
 from kernelgate.api.errors import status_of
 from kernelgate.errors import Draining, KernelgateError
@@ -82,12 +81,9 @@ class SessionSocket(Guarded, websocket.WebSocketHandler):
 
     async def put(self, message: bytes | str, *, binary: bool = False) -> None:
         """Waits until the socket has taken it. Raises WebSocketClosedError: also where its reader took nothing for `server.write_timeout_s`, and was let go."""
-        # Not asyncio.timeout: Tornado does not expect its futures to be cancelled.
-        future = self.write_message(message, binary=binary)
-        done, _ = await asyncio.wait({future}, timeout=self.services.settings.server.write_timeout_s)
-        if not done:
-            future.add_done_callback(lambda given_up: given_up.cancelled() or given_up.exception())
+        try:
+            await taken(self.write_message(message, binary=binary), self.services.settings.server.write_timeout_s)
+        except TimeoutError:
             log.info("a reader that takes nothing was let go", extra={"request_id": self.request_id})
             self.close(1013, "the reader takes nothing")
-            raise websocket.WebSocketClosedError
-        await future
+            raise websocket.WebSocketClosedError from None
