@@ -59,16 +59,9 @@ class MakeDirectory(Model):
     exist_ok: bool = True
 
 
-class MoveFile(Model):
-    source: Path | None = None
-    source_b64: Encoded | None = None
-    destination: Path | None = None
-    destination_b64: Encoded | None = None
-    overwrite: bool = False
-    parents: bool = True
+class Relocation(Model):
+    """Of a copy or a move."""
 
-
-class CopyFile(Model):
     source: Path | None = None
     source_b64: Encoded | None = None
     destination: Path | None = None

@@ -238,7 +238,7 @@ class FileMoveHandler(FilesBase):
 
     async def post(self, session_id: str) -> None:
         """Gives a file or a directory another name."""
-        await self.answer(session_id, "move", model.File, again=False, **model.with_paths(self.body(model.MoveFile)))
+        await self.answer(session_id, "move", model.File, again=False, **model.with_paths(self.body(model.Relocation)))
 
 
 class FileCopyHandler(FilesBase):
@@ -246,7 +246,7 @@ class FileCopyHandler(FilesBase):
 
     async def post(self, session_id: str) -> None:
         """Copies a file, or a directory with all that is in it."""
-        await self.answer(session_id, "copy", model.File, again=False, status=201, **model.with_paths(self.body(model.CopyFile)))
+        await self.answer(session_id, "copy", model.File, again=False, status=201, **model.with_paths(self.body(model.Relocation)))
 
 
 class FileEditHandler(FilesBase):
