@@ -235,14 +235,22 @@ class Kernel:
     def input_reply(self, value: str, request: dict[str, Any]) -> None:
         self._send("stdin", "input_reply", {"value": value, "status": "ok"}, tag="~stdin", parent=request)
 
-    def ask(self, msg_type: str, content: dict[str, Any], answer: Callable[[dict[str, Any]], None], *, tag: str = "~ask") -> str:
+    def ask(
+        self,
+        msg_type: str,
+        content: dict[str, Any],
+        answer: Callable[[dict[str, Any]], None],
+        *,
+        tag: str = "~ask",
+        metadata: dict[str, Any] | None = None,
+    ) -> str:
         """A request on the shell channel whose reply's content goes to `answer`; `forget` it when it is no longer wanted."""
-        msg_id = self._send("shell", msg_type, content, tag=tag)
+        msg_id = self._send("shell", msg_type, content, tag=tag, metadata=metadata)
         self._waiting[msg_id] = answer
         return msg_id
 
     def warm_up(self, code: str, answer: Callable[[], None]) -> None:
-        """Runs a cell that nobody sees, before the first one of a caller."""
+        """Runs a cell that nobody sees, before the first one of a caller (docs/kernels.md)."""
         content = {
             "code": code,
             "silent": True,
@@ -251,7 +259,7 @@ class Kernel:
             "allow_stdin": False,
             "stop_on_error": False,
         }
-        self.ask("execute_request", content, lambda _: answer(), tag=_WARM_UP)
+        self.ask("execute_request", content, lambda _: answer(), tag=_WARM_UP, metadata={"kernelgate": {"warm": True}})
 
     def is_of_warm_up(self, message: Message) -> bool:
         """Whether a message comes from that cell; its output may come after its reply, and must not be taken for a caller's."""

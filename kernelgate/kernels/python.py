@@ -484,6 +484,8 @@ class PythonKernel(dispatch.Kernel):
     ) -> dict[str, Any]:
         """Run a cell; there is always a reply, and an `error` message for every error reply."""
         shell = self.shell
+        if silent and _ours(cell_meta).get("warm"):
+            return await self._warm_up(code)
         shell.last_error = None
         shell._last_traceback = None
         shell._last_traceback_during_displayhook = False
@@ -526,6 +528,16 @@ class PythonKernel(dispatch.Kernel):
             shell.execution_count += 1
         reply["execution_count"] = count
         return reply
+
+    async def _warm_up(self, code: str) -> dict[str, Any]:
+        """Run a cell as a caller's, and forget it: the pages that a first cell copies are then copied before there is a caller."""
+        namespaces = _namespaces(self.shell)
+        try:
+            await super().do_execute(code, silent=False)
+        finally:
+            _forget(self.shell, namespaces)
+            self.shell.execution_count = 1
+        return {"status": "ok", "user_expressions": {}, "payload": [], "execution_count": 0}
 
     def _error_reply(self, exc: BaseException) -> dict[str, Any]:
         """A reply for what IPython let through: raised by a hook, or between two of its steps."""
@@ -630,11 +642,15 @@ class PythonKernel(dispatch.Kernel):
         self.parent.leave(0)
 
 
+def _ours(cell_meta: Any) -> dict[str, Any]:
+    ours = cell_meta.get("kernelgate") if isinstance(cell_meta, dict) else None
+    return ours if isinstance(ours, dict) else {}
+
+
 @contextlib.contextmanager
 def _environment(cell_meta: Any) -> Iterator[None]:
     """Apply `metadata.kernelgate.env` while a cell runs, and put back what was there."""
-    ours = cell_meta.get("kernelgate") if isinstance(cell_meta, dict) else None
-    env = ours.get("env") if isinstance(ours, dict) else None
+    env = _ours(cell_meta).get("env")
     if not env:
         yield
         return
@@ -1126,7 +1142,7 @@ def _warm(shell: Any, cells: list[str]) -> None:
     for publisher in (shell.displayhook, shell.display_pub):
         publisher.session, publisher.pub_socket = session, _Nowhere()
     shell.displayhook.topic = b"execute_result"
-    before, hidden = dict(shell.user_ns), dict(shell.user_ns_hidden)
+    namespaces = _namespaces(shell)
     main, sys.modules["__main__"] = sys.modules["__main__"], shell.user_module
     try:
         for cell in cells:
@@ -1143,6 +1159,23 @@ def _warm(shell: Any, cells: list[str]) -> None:
         shell.input_transformer_manager.check_complete("for i in x:")
     finally:
         sys.modules["__main__"] = main
+    _forget(shell, namespaces)
+    for publisher in (shell.displayhook, shell.display_pub):
+        publisher.session = publisher.pub_socket = None
+    if "matplotlib.pyplot" in sys.modules:
+        _forget_figures()
+    for name in ("last_type", "last_value", "last_traceback"):
+        if hasattr(sys, name):
+            delattr(sys, name)
+
+
+def _namespaces(shell: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return dict(shell.user_ns), dict(shell.user_ns_hidden)
+
+
+def _forget(shell: Any, namespaces: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Remove every trace of cells that ran since."""
+    before, hidden = namespaces
     shell.user_ns.clear()
     shell.user_ns.update(before)
     shell.user_ns["_oh"].clear()
@@ -1154,15 +1187,10 @@ def _warm(shell: Any, cells: list[str]) -> None:
     shell.displayhook.exec_result = None
     shell.last_execution_result = None
     shell.last_error = shell._last_traceback = None
-    shell.history_manager.reset()
+    history = shell.history_manager
+    history.reset()
+    history._i = history._ii = history._iii = history._i00 = ""
     shell.payload_manager.clear_payload()
-    for publisher in (shell.displayhook, shell.display_pub):
-        publisher.session = publisher.pub_socket = None
-    if "matplotlib.pyplot" in sys.modules:
-        _forget_figures()
-    for name in ("last_type", "last_value", "last_traceback"):
-        if hasattr(sys, name):
-            delattr(sys, name)
 
 
 def _forget_figures() -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import codecs
 import contextvars
 import io
+import math
 import os
 import select
 import sys
@@ -66,7 +67,8 @@ class Outbox:
         self._last_parent: dict[str, Any] | None = None
         self._last_parts: list[str] = []
         self._chars = 0
-        self._timer_set = False
+        self._due_at = math.inf
+        self._hastens = False
         self._sent_at = 0.0
         self._pipes: dict[int, KernelStream] = {}
         self._poll = select.poll()
@@ -80,7 +82,7 @@ class Outbox:
             if self._line_starts and self._poll.poll(0):
                 self._drain()
             self._line_starts = text.endswith("\n")
-            if stream is self._last_stream and parent is self._last_parent and self._timer_set:
+            if stream is self._last_stream and parent is self._last_parent and self._due_at != math.inf:
                 self._last_parts.append(text)
                 self._chars += len(text)
                 full = self._chars >= CHUNK_CHARS
@@ -88,6 +90,8 @@ class Outbox:
                 full = self._append(stream, parent, text)
             if full:
                 self._send()
+            elif self._hastens and self._line_starts:
+                self._send_within(FIRST_FLUSH_S)
         self.publisher.raise_deferred()
         if full:
             self.publisher.wait_for_room()
@@ -99,16 +103,24 @@ class Outbox:
             self._last_stream, self._last_parent, self._last_parts = stream, parent, [text]
             self._segments.append((stream, parent, self._last_parts))
         self._chars += len(text)
-        if not self._timer_set:
-            self._timer_set = True
+        if self._due_at == math.inf:
             paused = time.monotonic() - self._sent_at > FLUSH_INTERVAL_S
-            self._wire.call_later(FIRST_FLUSH_S if paused else FLUSH_INTERVAL_S, self._on_timer)
+            # Not so soon for a part of a line: `print` writes its arguments and its newline one by one, and they should come together.
+            whole = text.endswith("\n")
+            self._send_within(FIRST_FLUSH_S if paused and whole else FLUSH_INTERVAL_S)
+            self._hastens = paused and not whole
         return self._chars >= CHUNK_CHARS
+
+    def _send_within(self, seconds: float) -> None:
+        self._hastens = False
+        self._due_at = time.monotonic() + seconds
+        self._wire.call_later(seconds, self._on_timer)
 
     def _on_timer(self) -> None:
         with self.lock:
-            self._timer_set = False
-            self._send()
+            if time.monotonic() >= self._due_at:
+                self._due_at, self._hastens = math.inf, False
+                self._send()
 
     def flush(self, *, wait: bool) -> None:
         """Send everything written so far, pipes included; `wait` until ZeroMQ has written it."""

@@ -186,8 +186,9 @@ def processes_of(server: Server, session: str) -> dict[str, int]:
     found = {"init": init}
     for pid in Path(f"/proc/{init}/task/{init}/children").read_text().split():
         # A process that may not be dumped belongs to root in /proc; its status tells the truth.
-        uid = int(next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Uid:")).split()[1])
-        found["host" if uid % 2 else "kernel"] = int(pid)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a command that has ended meanwhile
+            uid = int(next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Uid:")).split()[1])
+            found["host" if uid % 2 else "kernel"] = int(pid)
     return found
 
 

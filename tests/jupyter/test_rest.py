@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 from datetime import datetime
 
 import httpx
 import pytest
 
 from kernelgate import languages
+from tests.faults.machine import processes_of, stopped
 from tests.jupyter.conftest import start
 from tests.support.frontend import Frontend, kind
 
@@ -240,3 +243,18 @@ def test_executions_of_frontends_are_counted(server, api, kernel):
     with Frontend(server, kernel) as one, Frontend(server, kernel):
         one.run("1/0")
         assert counted() == before + 1
+
+
+def test_a_kernel_that_is_made_while_the_list_is_asked_for_is_in_it(server, api):
+    """JupyterLab takes one that is not in the list for ended. Here a host stands still meanwhile."""
+    slow = start(api)
+    (host,) = processes_of(server, slow.rpartition("-")[0].replace("-", ""))["host"]
+    head = f"GET /api/kernels HTTP/1.1\r\nHost: localhost\r\nAuthorization: token {server.token}\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(server.url.removeprefix("http://").split(":")) as sock:
+        with stopped(host):
+            sock.sendall(head.encode())
+            made = start(api)
+        listed = sock.makefile("rb").read().partition(b"\r\n\r\n")[2]
+    assert {slow, made} <= {one["id"] for one in json.loads(listed)}
+    for one in (slow, made):
+        api.call("DELETE", f"/api/kernels/{one}", 204)

@@ -121,7 +121,7 @@ class Kernel:
         self.finish(cell)
         return True
 
-    def start(self, code: str, *, env: dict[str, str] | None = None, allow_stdin: bool = False, **content: Any) -> Cell:
+    def start(self, code: str, *, env: dict[str, str] | None = None, warm: bool = False, allow_stdin: bool = False, **content: Any) -> Cell:
         session = self.client.session
         content = {
             "code": code,
@@ -133,8 +133,8 @@ class Kernel:
             **content,
         }
         msg = session.msg("execute_request", content)
-        if env is not None:
-            msg["metadata"] = {"kernelgate": {"env": env}}
+        if env is not None or warm:
+            msg["metadata"] = {"kernelgate": {"env": env or {}, "warm": warm}}
         self.client.shell_channel.send(msg)
         return self.cells.setdefault(msg["header"]["msg_id"], Cell(msg["header"]["msg_id"]))
 
@@ -319,6 +319,17 @@ def test_no_result_and_still_counted(kernel: Kernel, code: str) -> None:
     assert kernel.run("0").ok["execution_count"] == before + 2
 
 
+def test_a_cell_that_warms_leaves_no_trace(programs: Program) -> None:
+    kernel = programs.start()
+    before = kernel.run("names = sorted(globals()); names, In, Out, _, __, _i, _oh")
+    other = programs.start()
+    warm = other.finish(other.start("x = 6; x * 7", silent=True, store_history=False, warm=True))
+    assert (warm.ok["status"], warm.result) == ("ok", {"text/plain": "42"})
+    after = other.run("names = sorted(globals()); names, In, Out, _, __, _i, _oh")
+    assert after.result == before.result
+    assert (after.ok["execution_count"], after.stdout) == (1, "")
+
+
 def test_state_stays(kernel: Kernel) -> None:
     kernel.run("kept = [1]")
     assert kernel.run("kept.append(2); kept").result["text/plain"] == "[1, 2]"
@@ -331,6 +342,12 @@ def test_streams_apart_and_in_order(kernel: Kernel) -> None:
     assert [(name, "".join(content["text"] for content in contents)) for name, contents in pieces] == [
         pair for i in range(3) for pair in (("stdout", f"{i}\n"), ("stderr", f"e {i}\n"))
     ]
+
+
+def test_the_parts_of_a_line_come_together(kernel: Kernel) -> None:
+    """`print` writes its arguments and its newline one by one; a busy machine may take a while in between. Where it took too long it is tried again."""
+    code = "import sys, time\ntime.sleep(0.03); sys.stdout.write('a'); time.sleep(0.004); sys.stdout.write('\\n')"
+    assert any([content["text"] for content in kernel.run(code).of("stream")] == ["a\n"] for _ in range(10))
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ class Kernel:
         self.manager._kernel_spec = KernelSpec.from_resource_dir(str(folder))
         if transport == "ipc":
             self.manager.ip = f"{self.directory}/s"
-        env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": self.directory}
         self.manager.start_kernel(cwd=self.directory, env=env)
         self.client = self.manager.blocking_client()
         self.client.start_channels()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,18 +163,33 @@ async def describe(door: Door, kernel: Kernel) -> dict[str, Any]:
 
 
 async def describe_all(door: Door) -> list[dict[str, Any]]:
-    """Every kernel of the token, those of sessions made over the native API too."""
+    """Every kernel of the token, those of sessions made over the native API too, as they are when all hosts have answered.
+
+    JupyterLab takes a kernel that is not in the list for ended: one that was made while hosts were asked must be in it.
+    """
     keeper = door.services.keeper
-    sessions = [session for session in keeper.live() if session.row.token_id == door.token.id]
-    rows = {(row.session_id, row.context): row for row in door.frontends.kernels()}
+    told: dict[str, dict[str, Described]] = {}
+    asked: Counter[str] = Counter()
 
-    async def of(session: Session) -> list[dict[str, Any]]:
-        with contextlib.suppress(KernelgateError):
+    async def ask_one(session: Session) -> None:
+        asked[session.id] += 1
+        with contextlib.suppress(KernelgateError):  # it ended meanwhile
             found = _checked(await ask(door.services, session, "frontend_kernels"), DescribedAll).kernels
-            return [_model(_kernel(session, one.id, rows.get((session.id, one.id))), one) for one in found]
-        return []  # it ended meanwhile
+            told[session.id] = {one.id: one for one in found}
 
-    return [model for models in await asyncio.gather(*map(of, sessions)) for model in models]
+    while True:
+        rows = {(row.session_id, row.context): row for row in door.frontends.kernels()}
+        sessions = [session for session in keeper.live() if session.row.token_id == door.token.id]
+        made_since = {session_id for session_id, context in rows if context not in told.get(session_id, {})}
+        new = [one for one in sessions if not asked[one.id] or (one.id in made_since and asked[one.id] < 2)]
+        if not new:
+            break
+        await asyncio.gather(*map(ask_one, new))
+    return [
+        _model(_kernel(session, one.id, rows.get((session.id, one.id))), one)
+        for session in sessions
+        for one in told.get(session.id, {}).values()
+    ]
 
 
 def _kernel(session: Session, context: str, row: KernelRow | None) -> Kernel:
