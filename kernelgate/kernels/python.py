@@ -256,6 +256,11 @@ class Shell(ZMQInteractiveShell):
     leaving: int | None = None
     """Exit status, once the user called `exit`."""
 
+    ahead: tuple[str, str | None] | None = None
+    """The text of a cell that is about to run, and what it was made of it: ipykernel asks, and then IPython again."""
+
+    _asynchronous: tuple[str, bool] = ("", False)
+
     @default("exiter")
     def _default_exiter(self) -> Exit:
         return Exit(self)
@@ -319,6 +324,27 @@ class Shell(ZMQInteractiveShell):
     def payloadpage_page(self, strg: Any, start: int = 0, screen_lines: int = 0, pager_cmd: Any = None) -> None:
         """`name?` is shown among the outputs: a caller of an API has no pager."""
         self.display_pub.publish(strg if isinstance(strg, dict) else {"text/plain": strg})
+
+    def transform_cell(self, raw_cell: str) -> str:
+        """As IPython, but once for each cell."""
+        ahead, self.ahead = self.ahead, None
+        if ahead is None or ahead[0] != raw_cell:
+            return str(super().transform_cell(raw_cell))
+        if ahead[1] is not None:
+            return ahead[1]
+        text = str(super().transform_cell(raw_cell))
+        self.ahead = (raw_cell, text)
+        return text
+
+    def should_run_async(self, raw_cell: str, *, transformed_cell: Any = None, preprocessing_exc_tuple: Any = None) -> bool:
+        """As IPython, which compiles the cell to find out, but once for each text."""
+        if transformed_cell is None or preprocessing_exc_tuple is not None or not self.autoawait:
+            return bool(
+                super().should_run_async(raw_cell, transformed_cell=transformed_cell, preprocessing_exc_tuple=preprocessing_exc_tuple)
+            )
+        if transformed_cell != self._asynchronous[0]:
+            self._asynchronous = (transformed_cell, bool(super().should_run_async(raw_cell, transformed_cell=transformed_cell)))
+        return self._asynchronous[1]
 
     @contextlib.contextmanager
     def _tee(self, channel: str) -> Iterator[None]:
@@ -499,6 +525,7 @@ class PythonKernel(dispatch.Kernel):
                         self.interrupted = False
                         self._cell_started_ticks = _now_ticks()
                         self.cell_running = True
+                        shell.ahead = (code, None)
                     reply = await super().do_execute(
                         code, silent, store_history, user_expressions, allow_stdin,
                         cell_meta=cell_meta, cell_id=cell_id,

@@ -61,6 +61,15 @@ def _descriptor(socket: zmq.Socket[bytes]) -> int:
     return int(fd)
 
 
+def _open_thread_status(name: str) -> int:
+    """A descriptor of what Linux says of the thread of this process whose name begins so. Raises OSError."""
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/comm") as comm:
+            if comm.read().startswith(name):
+                return os.open(f"/proc/self/task/{task}/status", os.O_RDONLY | os.O_CLOEXEC)
+    raise FileNotFoundError(name)
+
+
 class Header(dict[str, Any]):
     """A message's header, with the bytes that it came as."""
 
@@ -269,20 +278,20 @@ class Publisher:
                     self._backlog_bytes = 0
             self.raise_deferred()
 
-    def passes(self) -> int:
-        """How often ZeroMQ's thread has come to the end of its work. For `settle`."""
-        if self._thread_status < 0:
-            for task in os.listdir("/proc/self/task"):
-                with open(f"/proc/self/task/{task}/comm") as comm:
-                    if comm.read().startswith("ZMQbg/IO"):
-                        self._thread_status = os.open(f"/proc/self/task/{task}/status", os.O_RDONLY | os.O_CLOEXEC)
-        status = os.pread(self._thread_status, 4096, 0)
-        return int(status[status.index(_SWITCHES) + len(_SWITCHES) :].split(maxsplit=1)[0])
+    def passes(self) -> int | None:
+        """How often ZeroMQ's thread has come to the end of its work; None where that cannot be seen. For `settle`."""
+        try:
+            if self._thread_status < 0:
+                self._thread_status = _open_thread_status("ZMQbg/IO")
+            status = os.pread(self._thread_status, 4096, 0)
+            return int(status[status.index(_SWITCHES) + len(_SWITCHES) :].split(maxsplit=1)[0])
+        except (OSError, ValueError):
+            return None
 
-    def settle(self, passes: int) -> None:
+    def settle(self, passes: int | None) -> None:
         """Waits, for a moment, until ZeroMQ's thread has written what it was handed since: it then outlives this process, however that ends."""
         until = time.monotonic() + SETTLE_S
-        while self.passes() == passes and time.monotonic() < until:
+        while passes is not None and self.passes() == passes and time.monotonic() < until:
             time.sleep(1e-5)
 
     def is_full(self) -> bool:
@@ -310,6 +319,9 @@ class Publisher:
         assert socket is not None
         with self.lock:
             while _has_message(socket):
+                if self.is_full():  # then it is the child that waits
+                    self._wire.call_later(RETRY_S, self._on_child)
+                    break
                 secret, *parts = socket.recv_multipart(zmq.NOBLOCK)
                 if secret == self._secret:
                     self._send(parts)

@@ -330,6 +330,14 @@ def test_a_cell_that_warms_leaves_no_trace(programs: Program) -> None:
     assert (after.ok["execution_count"], after.stdout) == (1, "")
 
 
+def test_a_cell_is_transformed_once(kernel: Kernel) -> None:
+    note = "calls = []\ndef note(lines):\n    calls.append(lines)\n    return lines\n"
+    kernel.run(note + "get_ipython().input_transformers_cleanup.append(note)")
+    kernel.run("calls.clear()")
+    assert kernel.run("len(calls)").result["text/plain"] == "1"
+    kernel.run("get_ipython().input_transformers_cleanup.remove(note)")
+
+
 def test_state_stays(kernel: Kernel) -> None:
     kernel.run("kept = [1]")
     assert kernel.run("kept.append(2); kept").result["text/plain"] == "[1, 2]"
