@@ -33,7 +33,7 @@ from benchmarks.languages import stock_specs
 from benchmarks.measure import AsyncHttp, Http, MiB, descendants, measure, p50, p99, processor_s, pss, rss
 from benchmarks.peers import Door, Floor, KernelGateway, Remote
 from kernelgate import languages
-from tests.support.server import Server
+from tests.support.server import AS_SHIPPED, Server
 
 EXECUTE_S = 5.0
 PRINTED = 100_000_000
@@ -73,7 +73,7 @@ class Bench:
 
     def server(self, *settings: str) -> Server:
         self._number += 1
-        return Server(self.directory / f"data{self._number}", *settings)
+        return Server(self.directory / f"data{self._number}", AS_SHIPPED, *settings)
 
     async def gateway(self) -> KernelGateway | None:
         if self.peers is None:

@@ -33,7 +33,7 @@ from jupyter_client.manager import KernelManager
 
 from benchmarks.measure import MiB, descendants, measure, pss
 from kernelgate import languages
-from tests.support.server import Api, Server
+from tests.support.server import AS_SHIPPED, Api, Server
 from tests.support.stream import stream, until
 
 MEASURES = {"start": "ms", "first cell": "ms", "both": "ms", "round trip": "ms", "memory": "MiB PSS"}
@@ -215,7 +215,7 @@ def main() -> int:
     print(f"{'':28}{'kernelgate':>16}{'beside':>14}{'ratio':>8}")
     with (
         tempfile.TemporaryDirectory() as directory,
-        Server(Path(directory) / "data", "sessions.pool_size=1") as server,
+        Server(Path(directory) / "data", AS_SHIPPED, "sessions.pool_size=1") as server,
         server.api() as api,
     ):
         for name in arguments.language or [name for name, language in known.items() if language.ready]:

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from kernelgate import languages
-from tests.support.server import Api, Server
+from tests.support.server import AS_SHIPPED, Api, Server
 
 # No assertion on timing, here as elsewhere: a busy machine is no failure.
 hypothesis.settings.register_profile("kernelgate", deadline=None)
@@ -91,7 +91,7 @@ def _why_no_sandbox() -> str | None:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One real gateway for all tests that leave it as it is. What it leaves behind is an error of the last test that used it."""
-    made = Server(tmp_path_factory.mktemp("kernelgate") / "data", "sessions.pool_size=2")
+    made = Server(tmp_path_factory.mktemp("kernelgate") / "data", "sessions.pool_size=2", AS_SHIPPED)
     with made:
         yield made
     assert made.leftovers() == []

@@ -274,7 +274,7 @@ class Kernel(IPythonKernel):
                     self.control_loop.run_until_complete(result)
             except Exception:
                 self.log.exception("Exception in control handler:")
-        self.flush_output()
+        # What a cell prints meanwhile is not flushed here: it may have written half a line.
         self._publish_status("idle", "control")
 
     async def create_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:

@@ -15,14 +15,22 @@ from typing import Any
 
 import httpx
 
+from kernelgate.settings import Settings
+
+#: For a server whose kernels have the libraries that they have by default.
+AS_SHIPPED = f"python.preload={','.join(Settings().python.preload)}"
+
 
 class Server:
-    """`kernelgate serve` on a free port with a data directory of its own. `settings` are `section.key=value` strings."""
+    """`kernelgate serve` on a free port with a data directory of its own. `settings` are `section.key=value` strings.
+
+    Unless these say otherwise nothing is preloaded, which starts it a second and a half sooner; see `AS_SHIPPED`.
+    """
 
     def __init__(self, data_dir: Path, *settings: str, embedded: bool = True) -> None:
         self.data_dir = data_dir
         self._embedded = embedded
-        self._settings = settings
+        self._settings = settings if any(one.startswith("python.preload=") for one in settings) else ("python.preload=", *settings)
         self._port = 0
         #: What is run; a test may put something else before `serve`.
         self.program = [sys.executable, "-m", "kernelgate"]
