@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE)
 _WARM_UP = "~warm"
 CHANNELS = ("shell", "iopub", "stdin", "control")
 #: Kernels inside a sandbox listen on its own loopback, above the ports the system gives out by itself (32768 to 60999).
@@ -213,7 +214,8 @@ class Kernel:
     ) -> str:
         # Our own tags begin with "~", which no execution's id may have.
         msg_id = self.wire.new_id(tag)
-        self._sockets[channel].send_multipart(self.wire.encode(msg_type, content, msg_id=msg_id, metadata=metadata, parent_header=parent))
+        frames = self.wire.encode(msg_type, content, msg_id=msg_id, metadata=metadata, parent_header=parent)
+        _send_all(self._sockets[channel], frames)
         return msg_id
 
     def execute(self, execution_id: str, code: str, *, allow_stdin: bool, env: dict[str, str]) -> str:
@@ -230,7 +232,7 @@ class Kernel:
 
     def relay(self, channel: str, parts: list[bytes]) -> None:
         """Sends a frontend's message in its own words, signed here."""
-        self._sockets[channel].send_multipart(self.wire.seal(parts))
+        _send_all(self._sockets[channel], self.wire.seal(parts))
 
     def input_reply(self, value: str, request: dict[str, Any]) -> None:
         self._send("stdin", "input_reply", {"value": value, "status": "ok"}, tag="~stdin", parent=request)
@@ -430,6 +432,13 @@ class Kernel:
             self._read_log()
         text = b"".join(self._log)[-2048:].decode("utf-8", "replace").strip()
         return f"; it said: {text}" if text else ""
+
+
+def _send_all(sock: zmq.Socket[bytes], frames: list[bytes]) -> None:
+    # Not send_multipart, which calculates with enumerations for each frame.
+    for frame in frames[:-1]:
+        sock.send(frame, _SNDMORE)
+    sock.send(frames[-1])
 
 
 def new_connection(spec: dict[str, Any], *, number: int, isolated: bool, directory: Path, name: str) -> dict[str, Any]:

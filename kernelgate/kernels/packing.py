@@ -13,13 +13,15 @@ from jupyter_client.jsonutil import json_clean, json_default
 
 __all__ = ["pack"]
 
+_encode = json.JSONEncoder(default=json_default, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 
 def pack(obj: Any) -> bytes:
     """JSON in UTF-8: half surrogates are replaced by "?", numbers that JSON does not have by null, as pandas and plotly do."""
     try:
-        text = json.dumps(obj, default=json_default, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode(obj)
     except (TypeError, ValueError):
-        text = json.dumps(json_clean(_finite(obj)), default=json_default, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode(json_clean(_finite(obj)))
     return text.encode("utf-8", "replace")
 
 

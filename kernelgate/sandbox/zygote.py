@@ -60,24 +60,11 @@ class Zygote:
         self._filter = b""
         self._images = workspace.Images(self._data / "workspaces")
         if self._policy.isolated:
-            self._filter = seccomp.compile_filter()
-            self._cgroups = Cgroups.find(self._policy.cgroup)
-            self._cgroups.remove_empty()  # left by sessions that ended while there was no zygote
-            lacking = [kind for kind in self._cgroups.lacking if kind != "cpu" or self._policy.limits.cpu is not None]
-            if self._policy.require_cgroups and lacking:
-                raise SandboxUnavailable(
-                    f"no control group can be used here for: {', '.join(lacking)}; give the service a writable /sys/fs/cgroup (docs/security.md), or set "
-                    "sandbox.require_cgroups = false: limits are then those of single processes"
-                )
-            if self._policy.limits.workspace_bytes is not None and self._policy.limits.workspace_inodes is not None:
-                self._images.check(self._policy.limits.workspace_bytes, self._policy.limits.workspace_inodes)
-            self._own_pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                self._template = build.Template(self._data / "root", self._policy)
-            except OSError as exc:
-                raise SandboxUnavailable(
-                    f'the sandbox\'s root cannot be made: {exc}; run as root, or set sandbox = "none" for development without isolation'
-                ) from exc
+                self._prepare_sandboxes()
+            except BaseException:
+                self._cgroups.remove_all()
+                raise
         # A child that collects garbage would write to, and so copy, every page of the heap it shares with the zygote.
         gc.collect()
         gc.freeze()
@@ -85,6 +72,27 @@ class Zygote:
         tasks = len(os.listdir("/proc/self/task"))
         if tasks != 1:
             raise SandboxUnavailable(f"the zygote has {tasks} threads after importing {config['preload']}; it must have one to fork safely")
+
+    def _prepare_sandboxes(self) -> None:
+        """What all of them share. Raises SandboxUnavailable."""
+        self._filter = seccomp.compile_filter()
+        self._cgroups = Cgroups.find(self._policy.cgroup)
+        self._cgroups.remove_empty()  # left by sessions that ended while there was no zygote
+        lacking = [kind for kind in self._cgroups.lacking if kind != "cpu" or self._policy.limits.cpu is not None]
+        if self._policy.require_cgroups and lacking:
+            raise SandboxUnavailable(
+                f"no control group can be used here for: {', '.join(lacking)}; give the service a writable /sys/fs/cgroup (docs/security.md), or set "
+                "sandbox.require_cgroups = false: limits are then those of single processes"
+            )
+        if self._policy.limits.workspace_bytes is not None and self._policy.limits.workspace_inodes is not None:
+            self._images.check(self._policy.limits.workspace_bytes, self._policy.limits.workspace_inodes)
+        self._own_pidns = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._template = build.Template(self._data / "root", self._policy)
+        except OSError as exc:
+            raise SandboxUnavailable(
+                f'the sandbox\'s root cannot be made: {exc}; run as root, or set sandbox = "none" for development without isolation'
+            ) from exc
 
     def _preload(self) -> dict[str, Any]:
         facts: dict[str, Any] = {}

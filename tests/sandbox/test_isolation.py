@@ -275,3 +275,4 @@ def test_a_sandbox_that_cannot_be_made_is_said_and_never_left_out(tmp_path):
     assert done.returncode == 1
     assert "sandbox" in done.stderr
     assert "none" in done.stderr
+    assert Server(tmp_path / "data").cgroups() == []
