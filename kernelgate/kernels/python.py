@@ -23,10 +23,6 @@ import asyncio
 import atexit
 import contextlib
 import functools
-import gc
-import importlib
-import importlib.util
-import inspect
 import io
 import logging
 import os
@@ -38,9 +34,7 @@ import threading
 import time
 import traceback
 import types
-import warnings
 import weakref
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 # debugpy is slow to import and large; the kernel says in its kernel_info that it has no debugger.
@@ -55,25 +49,18 @@ finally:
     else:
         sys.modules["debugpy"] = _debugpy
 
-import IPython
 import zmq
 from ipykernel.comm import manager as _comm_manager  # noqa: F401
-from ipykernel.compiler import XCachingCompiler
-from ipykernel.displayhook import ZMQShellDisplayHook
 from ipykernel.heartbeat import Heartbeat
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
-from ipykernel.zmqshell import ZMQInteractiveShell
-from IPython.core.autocall import ExitAutocall
-from IPython.core.error import UsageError
-from IPython.core.formatters import IPythonDisplayFormatter, MimeBundleFormatter
-from IPython.core.profiledir import ProfileDir
-from jupyter_client.session import Session, new_id
-from traitlets import Instance, Type, default, observe
-from traitlets.config import Config
+from jupyter_client.session import new_id
+from traitlets import Type, default
 
-from kernelgate.kernels import charts, dispatch, tables
+from kernelgate.kernels import children, dispatch, warm
+from kernelgate.kernels.shell import Shell, os_system
 from kernelgate.kernels.streams import FLUSH_INTERVAL_S, InputStream, KernelStream, Outbox
+from kernelgate.kernels.warm import CONFIG, forget, namespaces, the_shell
 from kernelgate.kernels.wire import Channel, Publisher, Wire, WireSession
 
 if TYPE_CHECKING:
@@ -82,14 +69,8 @@ if TYPE_CHECKING:
 #: The call itself: cells get one that lets their output out first.
 _exit = os._exit
 
-SCRATCH_DIR = "/tmp/.kernelgate"  # noqa: S108 - a session's /tmp is its own
-"""Where IPython and jedi may keep files; made by them, and only if they write any."""
-
 IOPUB_HWM = 200
 """Messages ZeroMQ keeps for a slow reader before we do."""
-
-STOP_GRACE_S = 0.3
-"""What children get between SIGTERM and SIGKILL; the whole kernel has a second to end."""
 
 LEAVE_WITHIN_S = 0.5
 """What atexit functions and the closing of sockets get before the process ends without them."""
@@ -106,358 +87,6 @@ _PASSIVE = {
     "kernel_info_request", "complete_request", "inspect_request", "is_complete_request",
     "history_request", "comm_info_request", "connect_request",
 }  # fmt: skip
-
-_INTERNAL_DIRS = tuple(str(Path(file).parent) + os.sep for file in (IPython.__file__, ipykernel.debugger.__file__, __file__))
-
-_CONFIG = Config(
-    {
-        "InteractiveShell": {"colors": "nocolor"},
-        "HistoryManager": {"enabled": False, "hist_file": ":memory:"},
-        "Session": {"packer": "kernelgate.kernels.packing.pack"},
-    }
-)
-
-
-def _user_frames(tb: types.TracebackType | None) -> types.TracebackType | None:
-    """The same traceback without frames of the kernel's machinery; None if there are no others."""
-    entries = []
-    while tb is not None:
-        if not tb.tb_frame.f_code.co_filename.startswith(_INTERNAL_DIRS):
-            entries.append(tb)
-        tb = tb.tb_next
-    kept = None
-    for entry in reversed(entries):
-        kept = types.TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return kept
-
-
-def _hide_internal_frames(exc: BaseException) -> None:
-    """Cut the kernel's frames from an exception and everything chained to it."""
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [exc]
-    while todo:
-        current = todo.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        with contextlib.suppress(Exception):
-            current.__traceback__ = _user_frames(current.__traceback__)
-        todo += [current.__cause__, current.__context__]
-        if isinstance(current, BaseExceptionGroup):
-            todo += current.exceptions
-
-
-@contextlib.contextmanager
-def _modules_by_name() -> Iterator[None]:
-    """IPython asks which module a frame is of, which Python finds out by looking at every module there is: after a fork that copies 8 MiB of pages."""
-    original = inspect.getmodule
-
-    def getmodule(obj: Any, _filename: Any = None) -> Any:
-        if isinstance(obj, types.FrameType):
-            return sys.modules.get(obj.f_globals.get("__name__", ""))
-        return original(obj, _filename)
-
-    inspect.getmodule = getmodule  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        inspect.getmodule = original
-
-
-def _safe_str(value: object) -> str:
-    try:
-        return str(value)
-    except Exception as exc:  # noqa: BLE001 - a class of the user's may raise anything here
-        return f"<str() of this exception failed: {type(exc).__name__}>"
-
-
-def _ends_by_interrupt(exc: BaseException) -> bool:
-    """Whether it is what SIGINT becomes in a cell that awaits, or that runs `%%bash`."""
-    return isinstance(exc, asyncio.CancelledError) or (
-        # The status may not be known yet when the magic gives up waiting for it.
-        type(exc).__name__ == "CalledProcessError"
-        and getattr(exc, "returncode", 0) in {None, 128 + signal.SIGINT, -signal.SIGINT, -signal.SIGTERM, -signal.SIGKILL}
-    )
-
-
-class _Leave(SystemExit):
-    """What `exit()` raises to end its cell; not an error."""
-
-
-class Exit(ExitAutocall):
-    """`exit` and `quit`: end the kernel, with an exit status as `sys.exit` has it."""
-
-    _ip: Any
-
-    def __call__(self, status: object = None) -> NoReturn:
-        """End the cell, and after its reply the process."""
-        code = status if isinstance(status, int) else 0 if status is None else 1
-        if not isinstance(status, int) and status is not None:
-            print(status, file=sys.stderr)  # noqa: T201 - as sys.exit does
-        self._ip.leave(code)
-        raise _Leave(code)
-
-
-class DisplayHook(ZMQShellDisplayHook):
-    """Publishes results; keeps no copy of what it published."""
-
-    def log_output(self, format_dict: dict[str, Any]) -> None:
-        """Nothing: IPython would hold every bundle, images included, for as long as it lives."""
-
-
-class _DisplaysItself(IPythonDisplayFormatter):
-    """Objects that display themselves; not Plotly's, which can also be a result, with text."""
-
-    def __call__(self, obj: Any) -> bool | None:
-        if type(obj).__module__.startswith("plotly.") and hasattr(obj, "_repr_mimebundle_"):
-            return None
-        shown: bool | None = super().__call__(obj)
-        return shown
-
-
-class _MimeBundle(MimeBundleFormatter):
-    """Objects that know their own bundle; Altair's charts give their Vega-Lite besides HTML."""
-
-    def __call__(self, obj: Any, include: Any = None, exclude: Any = None) -> Any:
-        bundle = super().__call__(obj, include=include, exclude=exclude)
-        altair: Any = sys.modules.get("altair")
-        if altair is None or not isinstance(obj, altair.TopLevelMixin):
-            return bundle
-        data, metadata = bundle if bundle is not None else ({}, {})
-        with contextlib.suppress(Exception):
-            version = altair.SCHEMA_VERSION.lstrip("v").split(".")[0]
-            data = {f"application/vnd.vegalite.v{version}+json": obj.to_dict(), **data}
-        return data, metadata
-
-
-class _ProfileDir(ProfileDir):
-    """A profile directory that is only a name until someone writes to it."""
-
-    @observe("location")
-    def _location_changed(self, change: Any) -> None:
-        """Nothing to create."""
-
-    def check_dirs(self) -> None:
-        """Nothing to create."""
-
-
-class Shell(ZMQInteractiveShell):
-    """IPython's shell: plain tracebacks of the user's frames, and errors that are always told."""
-
-    displayhook_class = Type(DisplayHook)
-    exiter = Instance(Exit)  # type: ignore[assignment]
-    kernel: Any
-    display_formatter: Any
-    payload_manager: Any
-
-    last_error: tuple[str, str, list[str]] | None = None
-    """ename, evalue and traceback of the last error sent for the running cell."""
-
-    leaving: int | None = None
-    """Exit status, once the user called `exit`."""
-
-    ahead: tuple[str, str | None] | None = None
-    """The text of a cell that is about to run, and what it was made of it: ipykernel asks, and then IPython again."""
-
-    _asynchronous: tuple[str, bool] = ("", False)
-
-    @default("exiter")
-    def _default_exiter(self) -> Exit:
-        return Exit(self)
-
-    @observe("ipython_dir")
-    def _ipython_dir_changed(self, change: Any) -> None:
-        """Not created: nothing is kept there."""
-
-    @observe("exit_now")
-    def _update_exit_now(self, change: Any) -> None:
-        """Not used: `leave` and the application's own shutdown replace it."""
-
-    def init_environment(self) -> None:
-        """Only what keeps programs from waiting at a pager; colours and TERM are the caller's."""
-
-    def enable_gui(self, gui: Any = None) -> None:
-        """As ipykernel, which insists on a kernel even where there is no event loop to join."""
-        if self.kernel is not None or gui is not None:
-            super().enable_gui(gui)
-
-    def init_display_formatter(self) -> None:
-        """Add charts, tables and plain JSON to what values can be shown as."""
-        super().init_display_formatter()
-        self.shown_figures: weakref.WeakSet[Any] = weakref.WeakSet()
-        charts.register(self.display_formatter, on_figure=self._on_figure)
-        tables.register(self.display_formatter)
-        display_formatter = self.display_formatter
-        display_formatter.ipython_display_formatter = _DisplaysItself(parent=display_formatter)
-        display_formatter.mimebundle_formatter = _MimeBundle(parent=display_formatter)
-
-    def _on_figure(self, figure: Any) -> None:
-        self.shown_figures.add(figure)
-        # Becomes true again when anything on it is changed. Drawing for `bbox_inches="tight"` leaves
-        # it true, although nothing changed.
-        figure.stale = False
-
-    def init_events(self) -> None:
-        """First of all hooks: figures that were shown already are not shown again."""
-        super().init_events()
-        self.events.register("post_execute", self._forget_shown_figures)
-
-    def _forget_shown_figures(self) -> None:
-        backend = sys.modules.get("matplotlib_inline.backend_inline")
-        if backend is None or not self.shown_figures:
-            return
-        close = backend.InlineBackend.instance().close_figures
-        for manager in backend.Gcf.get_all_fig_managers():
-            figure = manager.canvas.figure
-            if figure in self.shown_figures and not figure.stale:
-                backend.show._to_draw = [f for f in backend.show._to_draw if f is not figure]
-                if close:
-                    backend.Gcf.destroy(manager)
-        self.shown_figures.clear()
-
-    def leave(self, status: int) -> None:
-        """End the kernel when the running cell has been answered, or now when there is none."""
-        self.leaving = status
-        if self.kernel is not None and not self.kernel.cell_running:
-            self.kernel.parent.leave(status)
-
-    def payloadpage_page(self, strg: Any, start: int = 0, screen_lines: int = 0, pager_cmd: Any = None) -> None:
-        """`name?` is shown among the outputs: a caller of an API has no pager."""
-        self.display_pub.publish(strg if isinstance(strg, dict) else {"text/plain": strg})
-
-    def transform_cell(self, raw_cell: str) -> str:
-        """As IPython, but once for each cell."""
-        ahead, self.ahead = self.ahead, None
-        if ahead is None or ahead[0] != raw_cell:
-            return str(super().transform_cell(raw_cell))
-        if ahead[1] is not None:
-            return ahead[1]
-        text = str(super().transform_cell(raw_cell))
-        self.ahead = (raw_cell, text)
-        return text
-
-    def should_run_async(self, raw_cell: str, *, transformed_cell: Any = None, preprocessing_exc_tuple: Any = None) -> bool:
-        """As IPython, which compiles the cell to find out, but once for each text."""
-        if transformed_cell is None or preprocessing_exc_tuple is not None or not self.autoawait:
-            return bool(
-                super().should_run_async(raw_cell, transformed_cell=transformed_cell, preprocessing_exc_tuple=preprocessing_exc_tuple)
-            )
-        if transformed_cell != self._asynchronous[0]:
-            self._asynchronous = (transformed_cell, bool(super().should_run_async(raw_cell, transformed_cell=transformed_cell)))
-        return self._asynchronous[1]
-
-    @contextlib.contextmanager
-    def _tee(self, channel: str) -> Iterator[None]:
-        """Nothing: IPython would keep all output of all cells in memory, for %notebook."""
-        yield
-
-    def _format_exception_for_storage(
-        self, exception: BaseException, filename: Any = None, running_compiled_code: bool = False
-    ) -> dict[str, Any]:
-        # IPython formats every traceback a second time, for %notebook.
-        ename, evalue, lines = self.last_error or (type(exception).__name__, "", [])
-        return {"ename": ename, "evalue": evalue, "traceback": lines}
-
-    def showtraceback(
-        self,
-        exc_tuple: Any = None,
-        filename: str | None = None,
-        tb_offset: int | None = None,
-        exception_only: bool = False,
-        running_compiled_code: bool = False,
-    ) -> None:
-        """Send the error, whatever it is.
-
-        IPython prints usage errors and exception groups to stderr instead, and shows no traceback
-        for SystemExit.
-        """
-        try:
-            etype, value, tb = self._get_exc_info(exc_tuple)
-        except ValueError:
-            print("No traceback available to show.", file=sys.stderr)  # noqa: T201
-            return
-        if isinstance(value, _Leave):
-            return
-        if self.kernel is not None and self.kernel.interrupted and _ends_by_interrupt(value):
-            # Same cause, same name as everywhere else.
-            etype, value = KeyboardInterrupt, KeyboardInterrupt().with_traceback(tb)
-        if issubclass(etype, SyntaxError):
-            self.showsyntaxerror(filename, running_compiled_code)
-            return
-        try:
-            lines = self._format_error(etype, value, tb)
-        except Exception:  # noqa: BLE001 - formatting runs reprs and renderers of the user's
-            lines = traceback.format_exception_only(etype, value)
-        self._showtraceback(etype, value, lines)
-        if self.call_pdb:
-            self.debugger(force=True)
-
-    def _format_error(self, etype: Any, value: Any, tb: Any) -> list[str]:
-        if etype is UsageError:
-            return [f"UsageError: {value}"]
-        if hasattr(value, "_render_traceback_"):
-            return list(value._render_traceback_())
-        _hide_internal_frames(value)
-        tb = _user_frames(tb)
-        chain, current = [], value
-        while current is not None and current not in chain:
-            chain.append(current)
-            current = current.__cause__ or current.__context__
-        if any(isinstance(exc, BaseExceptionGroup) for exc in chain):
-            text = "".join(traceback.format_exception(etype, value, tb))
-            return text.rstrip("\n").split("\n")
-        with _modules_by_name():
-            return list(self.InteractiveTB.structured_traceback(etype, value, tb, tb_offset=0))
-
-    def showsyntaxerror(self, filename: str | None = None, running_compiled_code: bool = False) -> None:
-        """Send the syntax error; with the user's frames when compiled code raised it."""
-        etype, value, tb = self._get_exc_info()
-        if filename and isinstance(value, SyntaxError):
-            with contextlib.suppress(AttributeError):
-                value.filename = filename
-        entries: Any = traceback.extract_tb(_user_frames(tb)) if running_compiled_code else []
-        self._showtraceback(etype, value, self.SyntaxTB.structured_traceback(etype, value, entries))
-
-    def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
-        text = _safe_str(evalue)
-        self.last_error = (etype.__name__, text, list(stb))
-        super()._showtraceback(etype, text, stb)
-
-    def system_piped(self, cmd: str) -> None:
-        """`!cmd`: a child with the kernel's own stdout and stderr, which are captured.
-
-        IPython runs it under a pseudo terminal, which merges the two streams, holds all output in
-        memory, polls, and needs a pty.
-        """
-        self.user_ns["_exit_code"] = _system(self.var_expand(cmd, depth=1))
-        importlib.invalidate_caches()  # it may have been `pip install`
-
-    system = system_piped
-
-
-def _system(command: str) -> int:
-    """Run a shell command; its exit status, or minus the signal that ended it."""
-    import subprocess
-
-    sys.stdout.flush()
-    shell = os.environ.get("SHELL", "/bin/sh")
-    if not os.access(shell, os.X_OK):
-        shell = "/bin/sh"
-    process = subprocess.Popen([shell, "-c", command])
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_GRACE_S)
-        process.kill()
-        process.wait()
-        raise
-
-
-def _os_system(command: Any) -> int:
-    """`os.system`, but interruptible: libc's ignores SIGINT while it waits."""
-    status = _system(os.fsdecode(command))
-    return -status if status < 0 else status << 8
 
 
 class PythonKernel(dispatch.Kernel):
@@ -523,7 +152,7 @@ class PythonKernel(dispatch.Kernel):
                 try:
                     if in_main:
                         self.interrupted = False
-                        self._cell_started_ticks = _now_ticks()
+                        self._cell_started_ticks = children.now_ticks()
                         self.cell_running = True
                         shell.ahead = (code, None)
                     reply = await super().do_execute(
@@ -558,11 +187,11 @@ class PythonKernel(dispatch.Kernel):
 
     async def _warm_up(self, code: str) -> dict[str, Any]:
         """Run a cell as a caller's, and forget it: the pages that a first cell copies are then copied before there is a caller."""
-        namespaces = _namespaces(self.shell)
+        before = namespaces(self.shell)
         try:
             await super().do_execute(code, silent=False)
         finally:
-            _forget(self.shell, namespaces)
+            forget(self.shell, before)
             self.shell.execution_count = 1
         return {"status": "ok", "user_expressions": {}, "payload": [], "execution_count": 0}
 
@@ -637,7 +266,7 @@ class PythonKernel(dispatch.Kernel):
 
     def _interrupt_children(self) -> None:
         """SIGINT to what the running cell started, as a terminal would; servers started by earlier cells stay."""
-        for pid, started in _descendants():
+        for pid, started in children.descendants():
             if started >= self._cell_started_ticks:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGINT)
@@ -663,7 +292,7 @@ class PythonKernel(dispatch.Kernel):
     async def shutdown_request(self, stream: Any, ident: Any, parent: Any) -> None:
         """End children, answer, and end the process within a second, even if a cell runs."""
         content = self.do_shutdown(parent["content"].get("restart", False))
-        _end_children()
+        children.end_all()
         self.session.send(stream, "shutdown_reply", content, parent, ident=ident)
         self.session.send(self.iopub_socket, "shutdown_reply", content, parent, ident=self._topic("shutdown"))
         self.parent.leave(0)
@@ -697,57 +326,6 @@ def _environment(cell_meta: Any) -> Iterator[None]:
 # -- child processes -------------------------------------------------------------------------
 
 
-def _now_ticks() -> float:
-    """Now, in the unit and from the origin of a process's start time in /proc."""
-    # One tick less: start times are rounded down.
-    return time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK") - 1
-
-
-def _descendants() -> list[tuple[int, float]]:
-    """Processes below this one, each with its start time in clock ticks since boot."""
-    parents: dict[int, tuple[int, float]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                stat = Path("/proc", name, "stat").read_bytes()
-            except OSError:
-                continue
-            fields = stat[stat.rindex(b")") + 2 :].split()
-            parents[int(name)] = (int(fields[1]), float(fields[19]))
-    found: list[tuple[int, float]] = []
-    below = {os.getpid()}
-    while below:
-        below = {pid for pid, (parent, _) in parents.items() if parent in below}
-        found += [(pid, parents[pid][1]) for pid in below]
-    return found
-
-
-def _end_children() -> None:
-    """SIGTERM to every descendant, and after a grace SIGKILL; takes little more than `STOP_GRACE_S`."""
-    # A cell that computes gives this thread a turn every 5 ms otherwise, after each read of a file.
-    sys.setswitchinterval(1e-5)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        pids = [pid for pid, _ in _descendants()]
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                os.kill(pid, number)
-        until = time.monotonic() + STOP_GRACE_S
-        while pids and number == signal.SIGTERM and time.monotonic() < until:
-            time.sleep(0.005)
-            pids = [pid for pid in pids if _is_running(pid)]
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False
-    return stat[stat.rindex(b")") + 2 : stat.rindex(b")") + 3] != b"Z"
-
-
-# -- the process -----------------------------------------------------------------------------
-
-
 class KernelApp(IPKernelApp):
     """Makes and serves one kernel; reads no configuration files and makes no directories."""
 
@@ -760,8 +338,8 @@ class KernelApp(IPKernelApp):
         log = logging.getLogger("kernelgate.kernels.python")
         log.setLevel(logging.ERROR)
         log.propagate = False  # the root logger is the user's
-        super().__init__(log=log, config=_CONFIG, connection_file=connection_file)
-        self.profile_dir = _shell().profile_dir
+        super().__init__(log=log, config=CONFIG, connection_file=connection_file)
+        self.profile_dir = the_shell().profile_dir
         # Made before the fork, where there is one: each would copy the pages that it takes. `init_kernel` gives it its sockets.
         self.kernel = PythonKernel.instance(parent=self, session=self.session, log=log, profile_dir=self.profile_dir)
         self.kernel.shell.kernel = None  # there is nobody to ask yet
@@ -901,7 +479,7 @@ class KernelApp(IPKernelApp):
     def _on_signals(self, reader: socket.socket) -> None:
         signals = reader.recv(4096)
         if signal.SIGTERM in signals:
-            _end_children()
+            children.end_all()
             self.leave(SIGTERM_STATUS)
         else:
             # Wakes the main thread's loop, where the Python handler of the signal then runs.
@@ -1030,77 +608,6 @@ def _allow_asyncio_run() -> None:
     asyncio.run = run
 
 
-def _profile_dir() -> ProfileDir:
-    return _ProfileDir(location=SCRATCH_DIR)
-
-
-def _shell() -> Any:
-    """The shell, built without a kernel if it does not exist yet."""
-    if Shell.initialized():
-        return Shell.instance()
-    main = sys.modules["__main__"]
-    shell = Shell.instance(
-        config=_CONFIG,
-        ipython_dir=SCRATCH_DIR,
-        profile_dir=_profile_dir(),
-        user_ns={},
-        compiler_class=XCachingCompiler,
-    )
-    # Building the shell makes its user module the main module, which is true only in a kernel.
-    sys.modules["__main__"] = main
-    _set_jedi_cache()
-    # IPython's advice after SystemExit: there is no Ctrl-D here.
-    warnings.filterwarnings("ignore", message="To exit: use 'exit'")
-    return shell
-
-
-# -- before the fork -------------------------------------------------------------------------
-
-_WARM_CELLS = (
-    "x = [i for i in range(3)]\nx",
-    "class A:\n    def f(self): return {'a': [1, 2.5, None]}\nA().f()",
-    "1/0",
-    "def f(:",
-    "from IPython.display import display, HTML\ndisplay(HTML('<b>x</b>'))",
-    "%time 1\n",
-    "len?",
-)
-
-_WARM_LIBRARY_CELLS = {
-    "numpy": "import numpy as np\nnp.arange(6.0).reshape(2, 3) @ np.ones((3, 2))",
-    "pandas": (
-        "import pandas as pd\n"
-        "df = pd.DataFrame({'a': [1, 2], 'b': ['x', None], 't': pd.to_datetime(['2024-01-01', None])})\n"
-        "df.groupby('b').a.sum()\ndf.describe()\ndf"
-    ),
-    "matplotlib": (
-        "import matplotlib.pyplot as plt\n"
-        "fig, ax = plt.subplots()\nax.plot([1, 2, 3], label='l')\nax.bar([1], [2])\n"
-        "ax.set_title('t')\nax.set_xlabel('$x$')\nax.legend()\nplt.show()"
-    ),
-}
-
-_ALSO = {
-    "matplotlib": ("matplotlib.pyplot", "matplotlib.dates", "matplotlib_inline.backend_inline"),
-    "numpy": ("numpy.random", "numpy.linalg", "numpy.fft"),
-}
-
-
-# What a kernel would import at its start or in its first cells.
-_LAZY_IMPORTS = (
-    "IPython.core.completer", "IPython.core.debugger", "IPython.core.magics.namespace",
-    "IPython.core.magics.script", "IPython.extensions.storemagic", "concurrent.futures.thread",
-    "faulthandler", "jedi", "multiprocessing.pool", "multiprocessing.popen_fork",
-    "multiprocessing.util", "pdb", "pydoc", "pygments.formatters.html", "pygments.lexers.python",
-    "pygments.styles.default", "stack_data", "subprocess", "tornado.platform.asyncio",
-)  # fmt: skip
-
-
-class _Nowhere:
-    def send_multipart(self, *_args: Any, **_kwargs: Any) -> None:
-        pass
-
-
 def prepare(preload: list[str]) -> dict[str, Any]:
     """Make this process one whose forks become kernels quickly; call it once, before any fork.
 
@@ -1114,135 +621,7 @@ def prepare(preload: list[str]) -> dict[str, Any]:
 
     Nothing is left open: no sockets, no files, no database. The environment is as before.
     """
-    added = {
-        # A BLAS that starts threads at import would make the process unfit to fork. It stays at
-        # one thread in the kernels; a cell can change that with threadpoolctl.
-        **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    }
-    added = {name: value for name, value in added.items() if name not in os.environ}
-    os.environ.update(added)
-    streams = sys.stdout, sys.stderr
-    try:
-        return _prepare(preload)
-    finally:
-        sys.stdout, sys.stderr = streams
-        for name in added:
-            os.environ.pop(name, None)
-
-
-def _prepare(preload: list[str]) -> dict[str, Any]:
-    for name in _LAZY_IMPORTS:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    imported, missing = [], []
-    for name in preload:
-        if importlib.util.find_spec(name) is None:
-            missing.append(name)
-            continue
-        importlib.import_module(name)
-        for more in _ALSO.get(name, ()):
-            importlib.import_module(more)
-        imported.append(name)
-    shell = _shell()
-    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
-    shell.extension_manager.load_extension("IPython.extensions.storemagic")
-    if "matplotlib" in imported:
-        shell.enable_matplotlib("inline")
-    if "PIL" in sys.modules:
-        # `Image.show()` shows the image among the outputs, instead of looking for a desktop.
-        viewers = importlib.import_module("PIL.ImageShow")._viewers
-        viewers.sort(key=lambda viewer: type(viewer).__name__ != "IPythonViewer")
-    cells = [*_WARM_CELLS, *(cell for name, cell in _WARM_LIBRARY_CELLS.items() if name in imported)]
-    _warm(shell, cells)
-    KernelApp.instance()
-    return {
-        "modules": imported,
-        "missing": missing,
-        "tasks": len(os.listdir("/proc/self/task")),
-    }
-
-
-def _warm(shell: Any, cells: list[str]) -> None:
-    """Run throw-away cells and requests, and remove every trace of them."""
-    session = Session(key=b"warm")
-    for publisher in (shell.displayhook, shell.display_pub):
-        publisher.session, publisher.pub_socket = session, _Nowhere()
-    shell.displayhook.topic = b"execute_result"
-    namespaces = _namespaces(shell)
-    main, sys.modules["__main__"] = sys.modules["__main__"], shell.user_module
-    try:
-        for cell in cells:
-            shell.run_cell(cell, store_history=False)
-        from IPython.core.completer import provisionalcompleter
-
-        with provisionalcompleter():
-            list(shell.Completer.completions("import o", 8))
-            for code in ("x.app", "y = [1]; y.app", "import os; os.path.jo"):
-                for completion in shell.Completer.completions(code, len(code)):
-                    _ = completion.type, completion.signature
-        with contextlib.suppress(KeyError):
-            shell.object_inspect_mime("x")
-        shell.input_transformer_manager.check_complete("for i in x:")
-    finally:
-        sys.modules["__main__"] = main
-    _forget(shell, namespaces)
-    for publisher in (shell.displayhook, shell.display_pub):
-        publisher.session = publisher.pub_socket = None
-    if "matplotlib.pyplot" in sys.modules:
-        _forget_figures()
-    for name in ("last_type", "last_value", "last_traceback"):
-        if hasattr(sys, name):
-            delattr(sys, name)
-
-
-def _namespaces(shell: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return dict(shell.user_ns), dict(shell.user_ns_hidden)
-
-
-def _forget(shell: Any, namespaces: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Remove every trace of cells that ran since."""
-    before, hidden = namespaces
-    shell.user_ns.clear()
-    shell.user_ns.update(before)
-    shell.user_ns["_oh"].clear()
-    shell.user_ns.update({"_": "", "__": "", "___": ""})
-    # IPython sets `_` only while it is what it was hidden with.
-    shell.user_ns_hidden.clear()
-    shell.user_ns_hidden.update(hidden | {"_": "", "__": "", "___": ""})
-    shell.displayhook._ = shell.displayhook.__ = shell.displayhook.___ = ""
-    shell.displayhook.exec_result = None
-    shell.last_execution_result = None
-    shell.last_error = shell._last_traceback = None
-    history = shell.history_manager
-    history.reset()
-    history._i = history._ii = history._iii = history._i00 = ""
-    shell.payload_manager.clear_payload()
-
-
-def _forget_figures() -> None:
-    """Close the files that are cached fonts, and forget that anything was drawn."""
-    sys.modules["matplotlib.font_manager"]._get_font.cache_clear()
-    if "matplotlib.mathtext" in sys.modules:
-        sys.modules["matplotlib.mathtext"].MathTextParser._parse_cached.cache_clear()
-    draw = sys.modules["matplotlib.pyplot"].draw_if_interactive
-    if hasattr(draw, "called"):
-        # IPython's mark; `%run` would draw an empty figure because of it.
-        draw.called = False
-    gc.collect()
-
-
-def _set_jedi_cache() -> None:
-    """Jedi writes what it parsed to ~/.cache otherwise, which is the user's workspace."""
-    with contextlib.suppress(ImportError):
-        import jedi.settings
-        import parso.cache
-
-        jedi.settings.cache_directory = f"{SCRATCH_DIR}/jedi"
-        parso.cache._default_cache_path = Path(SCRATCH_DIR, "parso")
-
-
-# -- after the fork --------------------------------------------------------------------------
+    return warm.prepare(preload, KernelApp.instance)
 
 
 def run(connection_file: str) -> NoReturn:
@@ -1260,7 +639,7 @@ def run(connection_file: str) -> NoReturn:
         app.session.session, app.session.pid = new_id(), os.getpid()
         app.initialize()
         status = app.serve()
-        _end_children()
+        children.end_all()
         atexit._run_exitfuncs()
     except BaseException:  # noqa: BLE001 - there is nobody above
         traceback.print_exc(file=sys.__stderr__)
@@ -1285,9 +664,9 @@ def _become_a_process_of_its_own() -> None:
         "PLOTLY_RENDERER": "plotly_mimetype",
     }.items():
         os.environ.setdefault(name, value)
-    os.system = _os_system
+    os.system = os_system
     sys.argv = ["python"]
-    _shell()
+    the_shell()
 
 
 def main() -> NoReturn:
