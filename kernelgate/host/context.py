@@ -81,8 +81,6 @@ class Context:
         self.relay: Relay | None = None
         self.last_execution_id: str | None = None
         self.used = False
-        #: False of one that was only made ready before anybody wanted it: it is not shown.
-        self.wanted_by_caller = True
         self._env_at_start: dict[str, str] = {}
         self._fresh: str | None = None
         self._on_up: list[Callable[[Death | None], None]] = []

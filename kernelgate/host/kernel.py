@@ -220,14 +220,7 @@ class Kernel:
 
     def execute(self, execution_id: str, code: str, *, allow_stdin: bool, env: dict[str, str]) -> str:
         """Sends an execute_request. Its message id names the execution."""
-        content = {
-            "code": code,
-            "silent": False,
-            "store_history": True,
-            "user_expressions": {},
-            "allow_stdin": allow_stdin,
-            "stop_on_error": False,
-        }
+        content = _cell(code, silent=False, allow_stdin=allow_stdin)
         return self._send("shell", "execute_request", content, tag=execution_id, metadata={"kernelgate": {"env": env}} if env else None)
 
     def relay(self, channel: str, parts: list[bytes]) -> None:
@@ -253,14 +246,7 @@ class Kernel:
 
     def warm_up(self, code: str, answer: Callable[[], None]) -> None:
         """Runs a cell that nobody sees, before the first one of a caller (docs/kernels.md)."""
-        content = {
-            "code": code,
-            "silent": True,
-            "store_history": False,
-            "user_expressions": {},
-            "allow_stdin": False,
-            "stop_on_error": False,
-        }
+        content = _cell(code, silent=True, allow_stdin=False)
         self.ask("execute_request", content, lambda _: answer(), tag=_WARM_UP, metadata={"kernelgate": {"warm": True}})
 
     def is_of_warm_up(self, message: Message) -> bool:
@@ -432,6 +418,13 @@ class Kernel:
             self._read_log()
         text = b"".join(self._log)[-2048:].decode("utf-8", "replace").strip()
         return f"; it said: {text}" if text else ""
+
+
+def _cell(code: str, *, silent: bool, allow_stdin: bool) -> dict[str, Any]:
+    """The content of an execute_request. A silent one is not kept in the history."""
+    return {
+        "code": code, "silent": silent, "store_history": not silent, "user_expressions": {}, "allow_stdin": allow_stdin, "stop_on_error": False,
+    }  # fmt: skip
 
 
 def _send_all(sock: zmq.Socket[bytes], frames: list[bytes]) -> None:

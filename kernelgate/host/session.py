@@ -172,6 +172,7 @@ class SessionHost:
         self.commands = Commands(self)
         state = self.spool.state()
         self.env: dict[str, str] = state.get("env", {})
+        #: Contexts that were only made ready before anybody wanted them: they are not shown.
         self._unwanted: set[str] = set(state.get("unwanted", ()))
         self.terminals = Terminals(self)
         self.shells = Shells(self, state.get("shells", {}))
@@ -292,7 +293,6 @@ class SessionHost:
             if "context" not in tag:
                 continue
             context = self.contexts[tag["context"]["id"]] = Context(self, **tag["context"])
-            context.wanted_by_caller = context.id not in self._unwanted
             context.adopt(tag["kernel"], child["pid"], child["fds"][0])
             assert context.kernel is not None
             self.init.watch(child["pid"], context.kernel.exited)
@@ -420,7 +420,6 @@ class SessionHost:
         context = self.contexts.get(spec["language"])
         if context is None:
             context = self._make_default(spec)
-            context.wanted_by_caller = False
             self._unwanted.add(context.id)
             self.save_state()
 
@@ -453,17 +452,17 @@ class SessionHost:
 
     def _want(self, context: Context) -> Context:
         """A context that a caller has named. One that was made ready before is, to callers, made now. Raises InvalidRequest, OSError."""
-        if not context.wanted_by_caller:
+        if context.id in self._unwanted:
             self._check_room()
             self._unwanted.discard(context.id)
             self.save_state()
-            context.wanted_by_caller, context.created_at = True, time.time()
+            context.created_at = time.time()
             self.contexts[context.id] = self.contexts.pop(context.id)
         return context
 
     def shown(self) -> list[Context]:
         """The contexts that callers have made or named, oldest first."""
-        return [context for context in self.contexts.values() if context.wanted_by_caller]
+        return [context for context in self.contexts.values() if context.id not in self._unwanted]
 
     def _add_context(self, context: Context) -> Context:
         self._check_room()

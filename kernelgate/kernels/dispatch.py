@@ -11,6 +11,7 @@ import contextvars
 import inspect
 import threading
 import uuid
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -146,25 +147,27 @@ class Kernel(IPythonKernel):
     def take_requests(self) -> None:
         """Everything that has come, in its order; in the main thread, or in Control."""
         with self._taking:
-            self._take_requests()
+            for idents, msg in self._messages(self.shell_channel):
+                try:
+                    lane = self._lane_for(msg)
+                except UnknownSubshellError as exc:
+                    self._refuse(idents, msg, exc)
+                    continue
+                if lane is self.main_lane and threading.get_ident() == self.subshells.main_thread_id:
+                    lane.loop.call_soon(lane.put, idents, msg)
+                else:
+                    lane.loop.call_soon_threadsafe(lane.put, idents, msg)
 
-    def _take_requests(self) -> None:
-        for frames in self.shell_channel.receive():
+    def _messages(self, channel: Channel) -> Iterator[tuple[list[bytes], dict[str, Any]]]:
+        """What has come on a channel and can be read."""
+        for frames in channel.receive():
             try:
                 idents, parts = self.session.feed_identities(frames)
                 msg = self.session.deserialize(parts)
             except Exception:
                 self.log.exception("Invalid Message")
                 continue
-            try:
-                lane = self._lane_for(msg)
-            except UnknownSubshellError as exc:
-                self._refuse(idents, msg, exc)
-                continue
-            if lane is self.main_lane and threading.get_ident() == self.subshells.main_thread_id:
-                lane.loop.call_soon(lane.put, idents, msg)
-            else:
-                lane.loop.call_soon_threadsafe(lane.put, idents, msg)
+            yield idents, msg
 
     def _lane_for(self, msg: dict[str, Any]) -> Lane:
         subshell_id = msg["header"].get("subshell_id")
@@ -250,13 +253,7 @@ class Kernel(IPythonKernel):
     # -- requests of the control channel, in the Control thread --
 
     def _take_control_requests(self) -> None:
-        for frames in self.control_channel.receive():
-            try:
-                idents, parts = self.session.feed_identities(frames)
-                msg = self.session.deserialize(parts)
-            except Exception:
-                self.log.exception("Invalid Control Message")
-                continue
+        for idents, msg in self._messages(self.control_channel):
             self._handle_control(idents, msg)
 
     def _handle_control(self, idents: list[bytes], msg: dict[str, Any]) -> None:

@@ -323,9 +323,6 @@ def _environment(cell_meta: Any) -> Iterator[None]:
                 os.environ[name] = old
 
 
-# -- child processes -------------------------------------------------------------------------
-
-
 class KernelApp(IPKernelApp):
     """Makes and serves one kernel; reads no configuration files and makes no directories."""
 
@@ -411,7 +408,7 @@ class KernelApp(IPKernelApp):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 stream.flush()
-        self._outbox = Outbox(self.session, self.iopub_socket, self.wire)
+        self._outbox = Outbox(self.iopub_socket, self.wire)
         out = KernelStream(self._outbox, "stdout")
         err = KernelStream(self._outbox, "stderr")
         os.close(out.capture_fd())

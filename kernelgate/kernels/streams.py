@@ -34,8 +34,6 @@ from kernelgate.kernels.wire import RETRY_S
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jupyter_client.session import Session
-
     from kernelgate.kernels.wire import Publisher, Wire
 
 KiB = 1024
@@ -58,9 +56,9 @@ class Outbox:
     `lock` is held while segments are turned into messages and queued, which is what keeps the order.
     """
 
-    def __init__(self, session: Session, publisher: Publisher, wire: Wire) -> None:
+    def __init__(self, publisher: Publisher, wire: Wire) -> None:
         self.lock = publisher.lock
-        self.session, self.publisher = session, publisher
+        self.session, self.publisher = publisher.session, publisher
         self._wire = wire
         self._segments: list[tuple[KernelStream, dict[str, Any], list[str]]] = []
         self._last_stream: KernelStream | None = None
@@ -152,7 +150,7 @@ class Outbox:
             msg = hook(msg)
             if msg is None:
                 return
-        session.send(self.publisher, msg, ident=stream.topic)  # type: ignore[arg-type]
+        session.send(self.publisher, msg, ident=stream.topic)
 
     def watch(self, fd: int, stream: KernelStream) -> None:
         """Take what arrives on this (non-blocking) descriptor as output of the stream."""

@@ -202,8 +202,7 @@ class Publisher:
         self._from_children: zmq.Socket[bytes] | None = None
         self._address, self._secret = "", b""
         self._thread_status = -1
-        self.fd = _descriptor(socket)
-        wire.watch(self.fd, self.on_ready)
+        wire.watch(_descriptor(socket), self.on_ready)
 
     # -- interrupts --
 
@@ -232,8 +231,7 @@ class Publisher:
             return
         with self.lock:
             self._send(parts)
-        if self._interrupted or self._backlog_bytes > BACKLOG_BYTES:
-            self.wait_for_room()
+        self.wait_for_room()
 
     def _send(self, parts: list[bytes]) -> None:
         if not self._backlog and self._sent(parts):

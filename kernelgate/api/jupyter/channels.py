@@ -283,9 +283,8 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
             if channel == "shell":
                 self._count(parts)
             future = self.write_message(framed, binary=isinstance(framed, bytes))
-            future.add_done_callback(
-                looked_at
-            )  # of the messages of a batch the last one is waited for: where it cannot be written, none before it matters
+            # Of the messages of a batch the last one is waited for: where it cannot be written, none before it matters.
+            future.add_done_callback(looked_at)
         if future is None:
             return
         try:
