@@ -244,11 +244,8 @@ class Kernel(IPythonKernel):
             async with lane.lock:
                 lane.aborting = False
 
-        # In the same way as the requests, so as to come behind them.
-        if lane is self.main_lane:
-            lane.start(stop())
-        else:
-            lane.loop.call_soon_threadsafe(lane.start, stop())
+        # By way of the loop, as the requests, so as to come behind them.
+        lane.loop.call_soon_threadsafe(lane.start, stop())
 
     # -- requests of the control channel, in the Control thread --
 

@@ -338,6 +338,17 @@ def test_a_cell_is_transformed_once(kernel: Kernel) -> None:
     kernel.run("get_ipython().input_transformers_cleanup.remove(note)")
 
 
+def test_what_waits_behind_an_error_is_not_run(kernel: Kernel) -> None:
+    until_another_waits = (
+        "import zmq\nsocket = get_ipython().kernel.shell_channel.socket\nwhile not socket.get(zmq.EVENTS) & zmq.POLLIN: pass\n"
+    )
+    failing = kernel.start(until_another_waits + "1/0", stop_on_error=True)
+    waiting = kernel.start("left = 1")
+    assert kernel.finish(failing).error["ename"] == "ZeroDivisionError"
+    assert kernel.finish(waiting).reply == {"status": "aborted"}
+    assert kernel.run("'left' in globals()").result["text/plain"] == "False"
+
+
 def test_state_stays(kernel: Kernel) -> None:
     kernel.run("kept = [1]")
     assert kernel.run("kept.append(2); kept").result["text/plain"] == "[1, 2]"
