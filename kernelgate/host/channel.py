@@ -5,10 +5,11 @@ A message has to fit into the socket's buffer, and the system's bound on those (
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from typing import Any
+
+from kernelgate.protocol import jsontext
 
 #: One message; a spawn request carries an environment, which the API limits to 256 KiB.
 MAX_BYTES = 1024 * 1024
@@ -22,7 +23,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def send(sock: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = jsontext.dump(message)
     if len(data) <= _INLINE_BYTES:
         socket.send_fds(sock, [data], list(fds))
         return
@@ -40,4 +41,4 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
             data = os.pread(file, MAX_BYTES, 0)
         finally:
             os.close(file)
-    return (json.loads(data) if data else None), fds
+    return (jsontext.load(data) if data else None), fds

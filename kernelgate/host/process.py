@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import json
 import logging
 import os
 import signal
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from kernelgate.errors import CapacityExceeded, CommandNotFound, ExecutionConflict, InputClosed, InvalidRequest
 from kernelgate.host import artifacts
 from kernelgate.host.clock import CpuWatch, boot_ticks
+from kernelgate.protocol import jsontext
 from kernelgate.protocol.command import CommandFold, Output
 from kernelgate.protocol.event import COMMAND
 
@@ -447,7 +447,7 @@ class Commands:
     def reply(self, request: Request, name: str) -> None:
         """Answers with the result so far."""
         self.host.flush()
-        request.reply({}, json.dumps(self._fold(name).result(), separators=(",", ":")).encode())
+        request.reply({}, jsontext.dump(self._fold(name).result()))
 
     def _known(self, request: Request) -> str:
         name = str(request.fields["command_id"])

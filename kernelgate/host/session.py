@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -43,6 +42,7 @@ from kernelgate.host.shell import Shells
 from kernelgate.host.spool import Spool
 from kernelgate.host.terminal import Terminals
 from kernelgate.link.journal import Journal
+from kernelgate.protocol import jsontext
 from kernelgate.protocol.event import decode
 from kernelgate.protocol.execution import Death, Execution, Limits
 from kernelgate.protocol.jupyter import Message
@@ -639,7 +639,7 @@ class SessionHost:
             self._reply_result(request, execution_id)
 
     def _reply_result(self, request: Request, execution_id: str) -> None:
-        request.reply({}, json.dumps(self.result(execution_id), separators=(",", ":")).encode())
+        request.reply({}, jsontext.dump(self.result(execution_id)))
 
     def result(self, execution_id: str) -> dict[str, Any]:
         """The result so far, from the journal."""

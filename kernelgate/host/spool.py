@@ -6,10 +6,11 @@ One small file per execution in a directory that only the host can read (it hold
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import Any
+
+from kernelgate.protocol import jsontext
 
 
 class Spool:
@@ -26,7 +27,7 @@ class Spool:
         name = f"{self._directory}/{self._number:09d}"
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            data = memoryview(json.dumps(request).encode())
+            data = memoryview(jsontext.dump(request))
             while data:
                 data = data[os.write(fd, data) :]
         finally:
@@ -48,13 +49,13 @@ class Spool:
     def put_state(self, state: dict[str, Any]) -> None:
         """What else a new host must know and the journal must not: the session's environment, its shells."""
         path = self._directory / "state.new"
-        path.write_text(json.dumps(state))
+        path.write_bytes(jsontext.dump(state))
         path.rename(path.with_suffix(".json"))
 
     def state(self) -> dict[str, Any]:
         """What was put last; empty where nothing was."""
         try:
-            found: dict[str, Any] = json.loads((self._directory / "state.json").read_text())
+            found: dict[str, Any] = jsontext.load((self._directory / "state.json").read_bytes())
         except FileNotFoundError:
             return {}
         return found
@@ -64,7 +65,7 @@ class Spool:
         found = []
         for path in sorted(path for path in self._directory.iterdir() if path.stem.isdigit()):
             try:
-                request = json.loads(path.read_text())
+                request = jsontext.load(path.read_bytes())
             except ValueError:
                 path.unlink()
                 continue

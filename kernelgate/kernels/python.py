@@ -18,6 +18,7 @@ This module knows nothing of the rest of kernelgate.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import argparse
 import asyncio
 import atexit
@@ -76,6 +77,8 @@ LEAVE_WITHIN_S = 0.5
 """What atexit functions and the closing of sockets get before the process ends without them."""
 
 SIGTERM_STATUS = 128 + signal.SIGTERM
+
+_SIGINT, _SIGTERM = int(signal.SIGINT), int(signal.SIGTERM)
 
 # ipykernel looks up, at each cell and for 0.2 ms, which arguments the shell's method takes.
 _accepts = functools.lru_cache(maxsize=8)(ipykernel.kernelbase._accepts_parameters)
@@ -462,6 +465,7 @@ class KernelApp(IPKernelApp):
         self.wire.watch(reader.fileno(), lambda: self._on_signals(reader))
         for number in (signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
+        self._on_sigint = self.kernel.on_sigint
         self.install_signals()
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._in_forked_child)
@@ -469,8 +473,9 @@ class KernelApp(IPKernelApp):
     def install_signals(self) -> None:
         """Set our handlers (again); does nothing outside the main thread, as in a subshell."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self.kernel.on_sigint)
-            signal.signal(signal.SIGTERM, _ignore)  # seen through the wakeup descriptor
+            # Without the enumerations of `signal`, in which most of the time of two calls a cell was spent.
+            _signal.signal(_SIGINT, self._on_sigint)
+            _signal.signal(_SIGTERM, _ignore)  # seen through the wakeup descriptor
             signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
 
     def _on_signals(self, reader: socket.socket) -> None:

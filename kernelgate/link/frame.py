@@ -1,14 +1,13 @@
-"""Frames: a JSON header and a body of bytes, both with their length in front (two big-endian u32). A pure codec, standard library only."""
+"""Frames: a JSON header and a body of bytes, both with their length in front (two big-endian u32). A pure codec."""
 
 from __future__ import annotations
 
-import json
 import struct
 from typing import Any
 
 from kernelgate.errors import RemoteProtocolError
+from kernelgate.protocol import jsontext
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 _LENGTHS = struct.Struct(">II")
 #: A header holds what the API's request body holds, code included; the API's own limit (16 MiB by default) is below.
 MAX_HEADER_BYTES = 64 * 1024 * 1024
@@ -19,7 +18,7 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 def encode(header: dict[str, Any], body: bytes = b"") -> bytes:
-    head = _encode(header).encode()
+    head = jsontext.dump(header)
     return _LENGTHS.pack(len(head), len(body)) + head + body
 
 
@@ -61,7 +60,7 @@ PREFIX_BYTES = _LENGTHS.size
 
 def header(data: bytes | bytearray) -> dict[str, Any]:
     try:
-        value = json.loads(data)
+        value = jsontext.load(data)
     except (ValueError, RecursionError) as exc:
         raise RemoteProtocolError("a frame on the link is not JSON") from exc
     if not isinstance(value, dict):

@@ -11,6 +11,8 @@ import math
 import re
 from typing import Any
 
+from kernelgate.protocol import jsontext
+
 Event = dict[str, Any]
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -31,6 +33,9 @@ OUTPUTS = frozenset({"stdout", "stderr", "result", "update", "truncated", "artif
 def encode(seq: int, execution_id: str | None, kind: str, time: float, fields: dict[str, Any]) -> bytes:
     """One line of the journal, line feed included."""
     event = {"seq": seq, "execution_id": execution_id, "type": kind, "time": round(time, 6), **fields}
+    line = jsontext.dump(event)
+    if line.isascii() and b"\\ud" not in line:
+        return line + b"\n"
     try:
         text = _encode(event)
     except ValueError:
@@ -46,7 +51,7 @@ def _whole(found: re.Match[str]) -> str:
 
 def decode(line: bytes) -> Event:
     """An event from its line. Raises ValueError where the line is not one."""
-    event = json.loads(line)
+    event = jsontext.load(line)
     if not isinstance(event, dict) or not isinstance(event.get("seq"), int) or not isinstance(event.get("type"), str):
         raise ValueError("not an event")  # noqa: TRY004 - what a line says, not what a caller passed
     return event

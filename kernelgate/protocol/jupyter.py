@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 from kernelgate.errors import RemoteProtocolError
+from kernelgate.protocol import jsontext
 
 DELIMITER = b"<IDS|MSG>"
-_load = json.JSONDecoder().decode
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 PROTOCOL_VERSION = "5.4"
 
 
@@ -73,7 +71,7 @@ class Wire:
             "msg_type": msg_type,
             "version": PROTOCOL_VERSION,
         }
-        frames = [_dump(header), _dump(parent_header or {}), _dump(metadata or {}), _dump(content)]
+        frames = [*map(jsontext.dump, (header, parent_header or {}, metadata or {}, content))]
         return [DELIMITER, self._sign(frames), *frames]
 
     def seal(self, parts: list[bytes]) -> list[bytes]:
@@ -98,7 +96,7 @@ class Wire:
         if self._mac is not None and not hmac.compare_digest(self._sign(parts), bytes(signature)):
             raise RemoteProtocolError("a kernel sent a message with a wrong signature")
         try:
-            header, parent, metadata, content = (_load(part.decode("utf-8", "surrogatepass")) for part in parts)
+            header, parent, metadata, content = map(jsontext.load, parts)
         except (ValueError, RecursionError) as exc:
             raise RemoteProtocolError("a kernel sent a message that is not JSON") from exc
         if not isinstance(header, dict) or not isinstance(content, dict) or not isinstance(header.get("msg_type"), str):
@@ -116,7 +114,3 @@ class Wire:
             buffers=frames[start + 6 :],
             parts=frames[start + 2 :],
         )
-
-
-def _dump(value: dict[str, Any]) -> bytes:
-    return _encode(value).encode("utf-8", "replace")
