@@ -98,7 +98,7 @@ class Python(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     executable: str = sys.executable
     """Its interpreter; must have ipykernel."""
     preload: tuple[str, ...] = ("numpy", "pandas", "matplotlib")
-    """What is imported before sessions are made, where installed: free for each of them."""
+    """What is imported before sessions are made, where installed: free for each of them. Nothing at all starts the service a second sooner, and the first completion takes half a second."""
 
 
 class Sandbox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

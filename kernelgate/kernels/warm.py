@@ -149,7 +149,7 @@ def _prepare(preload: list[str], make: Callable[[], object]) -> dict[str, Any]:
         viewers = importlib.import_module("PIL.ImageShow")._viewers
         viewers.sort(key=lambda viewer: type(viewer).__name__ != "IPythonViewer")
     cells = [*_WARM_CELLS, *(cell for name, cell in _WARM_LIBRARY_CELLS.items() if name in imported)]
-    _warm(shell, cells)
+    _warm(shell, cells, completions=bool(imported))
     make()
     return {
         "modules": imported,
@@ -158,8 +158,11 @@ def _prepare(preload: list[str], make: Callable[[], object]) -> dict[str, Any]:
     }
 
 
-def _warm(shell: Any, cells: list[str]) -> None:
-    """Run throw-away cells and requests, and remove every trace of them."""
+def _warm(shell: Any, cells: list[str], *, completions: bool) -> None:
+    """Run throw-away cells and requests, and remove every trace of them.
+
+    Completions take jedi half a second and much memory: they are not for who wants nothing prepared.
+    """
     session = Session(key=b"warm")
     for publisher in (shell.displayhook, shell.display_pub):
         publisher.session, publisher.pub_socket = session, _Nowhere()
@@ -172,8 +175,7 @@ def _warm(shell: Any, cells: list[str]) -> None:
         from IPython.core.completer import provisionalcompleter
 
         with provisionalcompleter():
-            list(shell.Completer.completions("import o", 8))
-            for code in ("x.app", "y = [1]; y.app", "import os; os.path.jo"):
+            for code in ("import o", "x.app", "y = [1]; y.app", "import os; os.path.jo") if completions else ():
                 for completion in shell.Completer.completions(code, len(code)):
                     _ = completion.type, completion.signature
         with contextlib.suppress(KeyError):

@@ -1,7 +1,7 @@
 """The zygote: a warm, single-threaded process that forks sessions.
 
 It is started by the gateway and outlives it. It has the rights to make sandboxes, and speaks only to whoever can open its socket, which is the gateway's user. One request
-at a time: making a session takes some milliseconds, and nothing here waits for longer.
+at a time: making a session takes some milliseconds, and nothing here waits for longer. Sandboxes take some tens of milliseconds to end: many end at once, and each is answered for when it has.
 
     {"op": "hello"}                                  -> {"ok": true, "pid", "fingerprint", "cgroup", "lacking": [...], "kernels": {...}}
     {"op": "make", "session_id", "slot", "limits", "network", "config"} -> {"ok": true, "pid", "start_ticks"}
@@ -42,6 +42,19 @@ from kernelgate.sandbox.removal import remove_tree
 _MAX_REQUEST = 1024 * 1024
 #: What the removal of files may still take when the zygote is asked to end; then it goes on alone.
 _REMOVE_WITHIN_S = 10.0
+#: What a sandbox that is being ended may take; then what it had outside is taken away all the same.
+_END_WITHIN_S = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ending:
+    """A sandbox that is being ended, and who asked for it."""
+
+    client: socket.socket
+    request_id: Any
+    place: build.Place
+    remove: bool
+    until: float
 
 
 class Zygote:
@@ -54,6 +67,7 @@ class Zygote:
         self._sessions: dict[int, str] = {}
         self._clients: dict[int, socket.socket] = {}
         self._removing: set[int] = set()
+        self._endings: dict[int, _Ending] = {}
         self._kernels = self._preload()
         self._cgroups = Cgroups(0, ())
         self._template: build.Template | None = None
@@ -129,10 +143,12 @@ class Zygote:
             self._empty(self._data / "trash")  # what a zygote that was killed left
         while True:
             poll = select.poll()
-            for fd in (wake_read, listener.fileno(), *self._clients):
+            for fd in (wake_read, listener.fileno(), *self._clients, *self._endings):
                 poll.register(fd, select.POLLIN)
-            for fd, _ in poll.poll():
-                if fd == wake_read:
+            for fd, _ in poll.poll(1000 if self._endings else None):
+                if fd in self._endings:
+                    self._finish(fd)
+                elif fd == wake_read:
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake_read, 4096)
                 elif fd == listener.fileno():
@@ -145,6 +161,8 @@ class Zygote:
                     self._clients[client.fileno()] = client
                 elif fd in self._clients:
                     self._request(self._clients[fd])
+            for fd in [fd for fd, ending in self._endings.items() if time.monotonic() > ending.until]:
+                self._finish(fd)
             self._reap()
 
     def _request(self, client: socket.socket) -> None:
@@ -157,6 +175,9 @@ class Zygote:
             client.close()
             return
         message = json.loads(data)
+        if message["op"] == "end":
+            self._end(client, message)
+            return
         try:
             answer = {"ok": True, **self._answer(message)}
         except OSError as exc:
@@ -185,15 +206,15 @@ class Zygote:
             case "limit":
                 self._cgroups.limit(message["session_id"], Limits(**message["limits"]))
                 return {}
-            case "end":
-                self._end(message["session_id"], message["pid"], message["start_ticks"], remove=message["remove"])
-                return {}
             case "exit":
                 return self._exit()
             case other:
                 raise OSError(f"unknown operation {other!r}")
 
     def _exit(self) -> NoReturn:
+        for fd, ending in list(self._endings.items()):
+            select.select([fd], [], [], max(0.0, ending.until - time.monotonic()))
+            self._finish(fd)
         until = time.monotonic() + _REMOVE_WITHIN_S
         while self._removing and time.monotonic() < until:
             self._reap()
@@ -325,21 +346,37 @@ class Zygote:
         os.close(ready)
         init.run()
 
-    def _end(self, session_id: str, pid: int, ticks: int, *, remove: bool) -> None:
-        """Ends a session that may not be this zygote's child: by its init's pid, if that is still the process it was. 0: the pid that this zygote knows, if any."""
+    def _end(self, client: socket.socket, message: dict[str, Any]) -> None:
+        """Ends a session that may not be this zygote's child: by its init's pid, if that is still the process it was. 0: the pid that this zygote knows, if any.
+
+        It is answered for by `_finish`, when the process has ended.
+        """
+        session_id, pid, ticks = message["session_id"], message["pid"], message["start_ticks"]
         if not pid and (known := next((child for child, name in self._sessions.items() if name == session_id), 0)):
             with contextlib.suppress(OSError):
                 pid, ticks = known, start_ticks(known)
-        with contextlib.suppress(ProcessLookupError, OSError):
-            pidfd = os.pidfd_open(pid)
-            try:
-                if start_ticks(pid) == ticks:
-                    # Without a PID namespace init has to end the others itself.
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL if self._policy.isolated else signal.SIGTERM)
-                    select.select([pidfd], [], [], 10)
-            finally:
-                os.close(pidfd)
-        self._clean(build.Place(session_id, self._data / "sessions" / session_id, 0, 0), remove=remove)
+        place = build.Place(session_id, self._data / "sessions" / session_id, 0, 0)
+        ending = _Ending(client, message.get("id"), place, message["remove"], time.monotonic() + _END_WITHIN_S)
+        # Without a PID namespace init has to end the others itself.
+        pidfd = _told_to_end(pid, ticks, signal.SIGKILL if self._policy.isolated else signal.SIGTERM)
+        if pidfd is None:
+            self._take_away(ending)
+        else:
+            self._endings[pidfd] = ending
+
+    def _finish(self, pidfd: int) -> None:
+        """The process of an `_end` has ended, or its time is over."""
+        ending = self._endings.pop(pidfd)
+        os.close(pidfd)
+        self._take_away(ending)
+
+    def _take_away(self, ending: _Ending) -> None:
+        try:
+            self._clean(ending.place, remove=ending.remove)
+            answer: dict[str, Any] = {"ok": True}
+        except OSError as exc:
+            answer = {"error": str(exc), "stage": "end"}
+        self._send(ending.client, {"id": ending.request_id, **answer})
 
     def _clean(self, place: build.Place, *, remove: bool) -> None:
         """What a session leaves outside: its groups, its socket, and with `remove` its files."""
@@ -384,7 +421,7 @@ class Zygote:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        for fd in (*self._wake, self._lock):
+        for fd in (*self._wake, self._lock, *self._endings):
             os.close(fd)
         self._listener.close()
         for client in self._clients.values():
@@ -412,6 +449,20 @@ def start_ticks(pid: int) -> int:
     """When a process was started, in clock ticks since boot: with the pid it names a process for good. Raises OSError."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         return int(file.read().rpartition(b")")[2].split()[19])
+
+
+def _told_to_end(pid: int, ticks: int, number: signal.Signals) -> int | None:
+    """A descriptor that can be read when the process has ended; none where it is not there any more."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        if start_ticks(pid) == ticks:
+            signal.pidfd_send_signal(pidfd, number)
+            return pidfd
+    os.close(pidfd)
+    return None
 
 
 def _bind(sock: socket.socket, path: Path) -> None:

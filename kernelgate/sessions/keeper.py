@@ -48,6 +48,8 @@ _POOL_RETRY_S = 5.0
 POOL_LANGUAGE = "python"
 #: How long making sessions for the pool waits for those who were given one, and how long nothing may happen until then.
 _CALLERS_FIRST_S, _PAUSE_S = 0.5, 0.03
+#: Sandboxes that are ended at once when all are.
+_ENDED_AT_ONCE = 8
 #: A language is warmed in the pool for so long after it was last used.
 _REMEMBER_USE_S = 600.0
 #: Kernels of other languages are warmed only while so much of the machine's memory is free: a JVM nobody asked for must not cost anybody anything.
@@ -111,9 +113,14 @@ class Keeper:
             for session in self._live.values():
                 self.registry.touch(session.id, session.last_activity_at)
         if end_sessions:
-            for row in self.registry.by_state("ready", "running", "starting"):
-                with contextlib.suppress(KernelgateError):
-                    await self.node.end(row.id, row.pid, row.start_ticks, remove=True)
+            room = asyncio.Semaphore(_ENDED_AT_ONCE)
+
+            async def end(row: Row) -> None:
+                async with room:
+                    with contextlib.suppress(KernelgateError):
+                        await self.node.end(row.id, row.pid, row.start_ticks, remove=True)
+
+            await asyncio.gather(*map(end, self.registry.by_state("ready", "running", "starting")))
         for session in (*self._live.values(), *self._ready):
             session.link.close()
         await self.node.close(stop_zygote=end_sessions)

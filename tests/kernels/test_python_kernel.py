@@ -339,9 +339,7 @@ def test_a_cell_is_transformed_once(kernel: Kernel) -> None:
 
 
 def test_what_waits_behind_an_error_is_not_run(kernel: Kernel) -> None:
-    until_another_waits = (
-        "import zmq\nsocket = get_ipython().kernel.shell_channel.socket\nprint('ready')\nwhile not socket.get(zmq.EVENTS) & zmq.POLLIN: pass\n"
-    )
+    until_another_waits = "import zmq\nsocket = get_ipython().kernel.shell_channel.socket\nprint('ready')\nwhile not socket.get(zmq.EVENTS) & zmq.POLLIN: pass\n"
     failing = kernel.start(until_another_waits + "1/0", stop_on_error=True)
     kernel.until(lambda: "ready" in failing.stdout)  # else both are taken at once, and nothing waits in the socket
     waiting = kernel.start("left = 1")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -262,6 +266,26 @@ def test_without_a_sandbox_it_says_so(tmp_path):
         assert Path(workspace).is_dir()
         api.delete(session)
         assert not Path(workspace).exists()
+    assert server.leftovers() == []
+
+
+def test_one_that_takes_long_to_end_keeps_nobody_waiting(tmp_path):
+    with Server(tmp_path / "data", "sandbox.kind=none", "sessions.pool_size=0") as server, server.api() as api:
+        slow, other = api.create(), api.create()
+        with contextlib.closing(sqlite3.connect(server.data_dir / "registry.sqlite")) as registry:
+            ((init,),) = registry.execute("SELECT pid FROM sessions WHERE id = ?", (slow,))
+        os.kill(init, signal.SIGSTOP)  # without a sandbox it is asked to end, and does so when it goes on
+        deleting = threading.Thread(target=api.delete, args=(slow,))
+        deleting.start()
+        with server.api() as beside:
+            beside.until(lambda: beside.http.get(f"/v1/sessions/{slow}/contexts").status_code == 410)
+            made = beside.create()
+            assert beside.run(made, "6 * 7")["text"] == "42"
+            beside.delete(other)
+            beside.delete(made)
+            assert deleting.is_alive()
+        os.kill(init, signal.SIGCONT)
+        deleting.join()
     assert server.leftovers() == []
 
 
