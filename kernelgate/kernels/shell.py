@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import importlib
 import importlib.util
 import inspect
@@ -23,6 +24,7 @@ from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.autocall import ExitAutocall
 from IPython.core.error import UsageError
 from IPython.core.formatters import IPythonDisplayFormatter, MimeBundleFormatter
+from IPython.core.history import HistoryManager
 from IPython.core.profiledir import ProfileDir
 from traitlets import Instance, Type, default, observe
 
@@ -158,6 +160,36 @@ class UnmadeProfileDir(ProfileDir):
         """Nothing to create."""
 
 
+class History(HistoryManager):
+    """What was run in this kernel, from memory. IPython asks its database for the tail and for searches, and there is none."""
+
+    def get_tail(self, n: int | None = 10, raw: bool = True, output: bool = False, include_latest: bool = False) -> list[Any]:
+        """The last cells, oldest first; `include_latest` false leaves out the one that asks."""
+        found = list(self._get_range_session(1, None, raw, output))
+        if not include_latest:
+            found.pop()
+        return found[-n:] if n else found[-10:] if n is None else []
+
+    def search(
+        self,
+        pattern: str = "*",
+        raw: bool = True,
+        search_raw: bool = True,
+        output: bool = False,
+        n: int | None = None,
+        unique: bool = False,
+    ) -> list[Any]:
+        """The cells that match a pattern of `*`, `?` and `[...]`, oldest first; `unique`: of equal ones the last."""
+        texts = self.input_hist_raw if search_raw else self.input_hist_parsed
+        found: dict[Any, Any] = {}
+        for entry, text in zip(self._get_range_session(1, None, raw, output), texts[1:], strict=False):
+            if fnmatch.fnmatchcase(text, pattern):
+                key = text if unique else entry[1]
+                found.pop(key, None)
+                found[key] = entry
+        return list(found.values())[-n:] if n else list(found.values()) if n is None else []
+
+
 class Shell(ZMQInteractiveShell):
     """IPython's shell: plain tracebacks of the user's frames, and errors that are always told."""
 
@@ -189,6 +221,11 @@ class Shell(ZMQInteractiveShell):
     @observe("exit_now")
     def _update_exit_now(self, change: Any) -> None:
         """Not used: `leave` and the application's own shutdown replace it."""
+
+    def init_history(self) -> None:
+        """See `History`."""
+        self.history_manager = History(shell=self, parent=self)
+        self.configurables.append(self.history_manager)  # type: ignore[arg-type]
 
     def init_environment(self) -> None:
         """Only what keeps programs from waiting at a pager; colours and TERM are the caller's."""

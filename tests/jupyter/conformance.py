@@ -101,7 +101,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "pager": ("The pager's payload", dict.fromkeys(LANGUAGES, _NO_PAGER)),
     "history_range": ("`history`: a range", {**dict.fromkeys(LANGUAGES, _NO_HISTORY), "python": "6 * 7"}),
-    "history_other": ("`history`: the tail, a search", dict.fromkeys(LANGUAGES, _NO_HISTORY)),
+    "history_other": ("`history`: the tail, a search", {**dict.fromkeys(LANGUAGES, _NO_HISTORY), "python": "6 * 7"}),
     "iopub_welcome": ("`iopub_welcome`", dict.fromkeys(LANGUAGES, No("it is the gateway that subscribes"))),
 }  # fmt: skip
 

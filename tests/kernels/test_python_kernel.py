@@ -348,6 +348,23 @@ def test_what_waits_behind_an_error_is_not_run(kernel: Kernel) -> None:
     assert kernel.run("'left' in globals()").result["text/plain"] == "False"
 
 
+def test_history(kernel: Kernel) -> None:
+    """From memory: there is no database."""
+
+    def ask(**asked: Any) -> list[Any]:
+        found = kernel.ask("history_request", **{"output": False, "raw": True, "session": 0, **asked})["history"]
+        return [text for _, _, text in found]
+
+    for code in ("h1 = 1", "h2 = 2; h2", "h1 = 1"):
+        kernel.run(code)
+    assert ask(hist_access_type="tail", n=2) == ["h2 = 2; h2", "h1 = 1"]
+    assert ask(hist_access_type="search", pattern="h? = *") == ["h1 = 1", "h2 = 2; h2", "h1 = 1"]
+    assert ask(hist_access_type="search", pattern="h? = *", unique=True) == ["h2 = 2; h2", "h1 = 1"]
+    assert ask(hist_access_type="search", pattern="h? = *", n=1) == ["h1 = 1"]
+    assert ask(hist_access_type="search", pattern="H? = *") == []
+    assert "h2 = 2; h2\n" in kernel.run("%history -g h2*").stdout
+
+
 def test_state_stays(kernel: Kernel) -> None:
     kernel.run("kept = [1]")
     assert kernel.run("kept.append(2); kept").result["text/plain"] == "[1, 2]"
