@@ -168,10 +168,10 @@ class Context:
             "is_default": self.is_default,
         }
 
-    def adopt(self, kernel: dict[str, Any], pid: int, log_fd: int) -> None:
-        """Takes over the kernel of a host that died."""
+    def adopt(self, kernel: dict[str, Any], pid: int, log_fd: int, *, was_ready: bool) -> None:
+        """Takes over the kernel of a host that died or slept."""
         self.generation, self.execution_count, self._env_at_start = kernel["generation"], kernel["execution_count"], kernel["session_env"]
-        self._make(kernel["name"], kernel["connection"]).adopt(self.host.init, pid, log_fd)
+        self._make(kernel["name"], kernel["connection"]).adopt(self.host.init, pid, log_fd, was_ready=was_ready)
 
     def resume(self, job: Job) -> None:
         """Waits on for an execution that a dead host had sent."""
@@ -207,7 +207,6 @@ class Context:
             on_up(death)
 
     def _dead(self, death: Death) -> None:
-        assert self.kernel is not None
         self.kernel = None
         self.death = death
         self.execution_count = 0
@@ -249,6 +248,34 @@ class Context:
             self.relay.close()
         if self.kernel is not None:
             self.kernel.kill(Death("restarted", message="the context was deleted"))
+
+    def asleep(self) -> dict[str, Any]:
+        """What a host that goes to sleep knows of it, and nobody else."""
+        return {
+            "tag": self.tag(), "lives": self.kernel is not None, "death": None if self.death is None else self.death.as_dict(), "created_at": self.created_at, "execution_count": self.execution_count, "last_execution_id": self.last_execution_id,
+            "used": self.used, "fresh": self._fresh,
+        }  # fmt: skip
+
+    def awake(self, asleep: dict[str, Any]) -> None:
+        """In the host that was woken."""
+        self.created_at, self.execution_count, self.last_execution_id = (
+            asleep["created_at"],
+            asleep["execution_count"],
+            asleep["last_execution_id"],
+        )
+        self.used, self._fresh = asleep["used"], asleep["fresh"]
+        self.death = None if asleep["death"] is None else Death(**asleep["death"])
+        if asleep["lives"] and self.kernel is None:
+            self._dead(Death("exited", message="the kernel ended when the session fell asleep"))
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether its kernel is idle, has been used, and keeps what it says while nobody listens; or there is none."""
+        return (
+            (self.kernel is None or (self.used and self.spec.get("holds_output", False) and self.kernel.is_quiet))
+            and self.relay is None
+            and not (self._is_busy or self.queue or self.beside or self._sweeping or self._on_up)
+        )
 
     @property
     def wanted(self) -> bool:

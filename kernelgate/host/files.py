@@ -304,6 +304,11 @@ class Files:
         self._waiting: deque[_Relay | _Errand] = deque()
         self._looking = False
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether there are no workers, nor any wanted."""
+        return not (self._processes or self._starting or self._waiting)
+
     def take(self, request: Request) -> None:
         """Raises CapacityExceeded."""
         do = str(request.fields.get("do"))

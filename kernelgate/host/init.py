@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 from kernelgate.errors import LocalProtocolError
 from kernelgate.host import channel, meter, session
 from kernelgate.host.pressure import Pressure, counted
+from kernelgate.host.sleep import ASLEEP
 
 #: A host that dies again and again is a bug that a new one does not cure; the session then ends with that reason. One that lived for so long has shown that it can.
 MAX_HOST_STARTS = 20
@@ -76,6 +77,7 @@ class Init:
         self._host: socket.socket | None = None
         self._host_starts = 0
         self._host_started_at = 0.0
+        self._asleep = False
         self._oom_fd, self._oom_key = oom_fd, oom_key
         self._oom_kills = self._count_oom()
         self._processes, self._code_uid = processes, code_uid
@@ -97,10 +99,15 @@ class Init:
             poll.register(wake_read, select.POLLIN)
             if self._host is not None:
                 poll.register(self._host, select.POLLIN)
+            alarms = self._alarms()
+            for fd in alarms:
+                poll.register(fd, select.POLLIN)
             for fd, _ in poll.poll():
                 if fd == wake_read:
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake_read, 4096)
+                elif fd in alarms:
+                    self._wake()
                 elif self._host is not None and fd == self._host.fileno():
                     self._serve()
             self._reap()
@@ -131,6 +138,20 @@ class Init:
                 os._exit(1)
         theirs.close()
         self._host_pid, self._host = pid, ours
+
+    def _alarms(self) -> set[int]:
+        """What wakes a host that sleeps (see `sleep`): somebody who connects, and what kernels write to their logs."""
+        if not self._asleep:
+            return set()
+        return {self._listener.fileno(), *(fd for child in self._children.values() for fd in child.fds if fd >= 0)}
+
+    def _wake(self) -> None:
+        """Starts the host again, and lets go of kernels that ended meanwhile, of which it is told."""
+        if self._asleep:
+            self._asleep = False
+            self._start_host()
+            for pid in [pid for pid, child in self._children.items() if child.ended is not None and not child.keep]:
+                self._forget(pid)
 
     def _fork_host(self) -> int:
         """Without a host the session would be lost: where the session's code has taken every process there may be, it loses some."""
@@ -302,6 +323,11 @@ class Init:
                     self._host = None
                 if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
                     self._end()
+                if os.WIFEXITED(status) and os.WEXITSTATUS(status) == ASLEEP:
+                    self._asleep, self._host_starts = True, 0
+                    if any(child.ended is not None for child in self._children.values()):
+                        self._wake()
+                    continue
                 # A second between starts from the third on: a host that cannot start must not burn a core.
                 if self._host_starts > 2:
                     time.sleep(1)
@@ -322,6 +348,9 @@ class Init:
                     # What is left of its group (workers of a kernel that was killed) has no one to look after it.
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(pid, signal.SIGKILL)
+                    if self._asleep:
+                        self._wake()
+                        continue
                     self._forget(pid)
                 self._tell(child.ended)
 

@@ -99,6 +99,7 @@ class Kernel:
         self._spawner: Spawner | None = None
         self._death: Death | None = None
         self._waiting: dict[str, Callable[[dict[str, Any]], None]] = {}
+        self._on_held: Callable[[], None] | None = None
 
     # -- start --
 
@@ -131,9 +132,10 @@ class Kernel:
         self._death = Death("start_failed", message=message)
         self._loop.call_later(0, lambda: self._die(self._death or Death("start_failed")))
 
-    def adopt(self, spawner: Spawner, pid: int, log_fd: int) -> None:
-        """Takes over a running kernel from a host that died."""
+    def adopt(self, spawner: Spawner, pid: int, log_fd: int, *, was_ready: bool = False) -> None:
+        """Takes over a running kernel from a host that died, or that went to sleep when it was ready."""
         self._spawner = spawner
+        self._was_ready = was_ready
         self._connect()
         self._give_up_at = math.inf  # it may be busy for hours before it answers
         self._spawned(pid, [log_fd])
@@ -282,6 +284,13 @@ class Kernel:
 
     def _dispatch(self, channel: str, message: Message) -> None:
         if channel == "iopub":
+            if message.msg_type == "kernelgate_held":
+                on_held, self._on_held = self._on_held, None
+                if on_held is not None:
+                    on_held()
+                elif self._sockets:
+                    self.listen_again()  # it was too late
+                return
             if message.msg_type == "status":
                 self.execution_state = str(message.content.get("execution_state"))
             if not self.ready and message.parent_id in self._nudges:
@@ -322,6 +331,22 @@ class Kernel:
         self._spawner.signal(self.pid, signal.SIGINT)
         # ipykernel waiting in `await` notices the signal only at the next message on the shell channel.
         self._send("shell", "kernel_info_request", {}, tag="~interrupt")
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it is idle and nothing is asked of it."""
+        return self.ready and not self.dead and self.execution_state == "idle" and not self._waiting and self._death is None
+
+    def hold(self, then: Callable[[], None]) -> None:
+        """Lets the kernel keep what it publishes from now on, for the next host; `then`, when all that it published before was read (docs/kernels.md)."""
+        self._on_held = then
+        self._send("control", "kernelgate_hold_request", {}, tag="~hold")
+
+    def listen_again(self) -> None:
+        """After `hold`: a new subscription, with which what was kept comes."""
+        self._on_held = None
+        self._sockets["iopub"].unsubscribe(b"")
+        self._sockets["iopub"].subscribe(b"")
 
     def kill(self, death: Death | None = None) -> None:
         """Ends the process and its group at once. `death` is what on_death will say."""

@@ -97,6 +97,28 @@ class Meter:
         self._idle_until = time.monotonic()
         self._waiting: list[Callable[[dict[str, Any]], None]] = []
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is being measured this moment."""
+        return not self._waiting
+
+    def last(self, then: Callable[[float], None]) -> None:
+        """Measures once more; `then` hears of the CPU that is used, in percent of a core."""
+
+        def measured(sample: dict[str, Any]) -> None:
+            self._kept.append(sample)
+            then(sample["cpu_percent"])
+
+        self._measure(measured)
+
+    def asleep(self) -> dict[str, Any]:
+        """The history, for the host that is woken."""
+        return {"kept": list(self._kept), "idle_until": self._idle_until}
+
+    def awake_with(self, asleep: dict[str, Any]) -> None:
+        self._kept.extend(asleep["kept"])
+        self._idle_until = asleep["idle_until"]
+
     def awake(self) -> None:
         """Something happens: it is measured from now on, until nothing does."""
         if self._timer is None:

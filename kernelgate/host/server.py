@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -266,8 +267,36 @@ class Server:
         self._connections: set[Connection] = set()
         self._streams: dict[Connection, Cursor] = {}
         self._waiting: dict[str, list[tuple[Connection, Callable[[], None]]]] = {}
+        self._listening = True
         listener.setblocking(False)
         loop.add_reader(listener.fileno(), self._accept)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no request is under way."""
+        return not (self._streams or self._waiting) and all(
+            not one.busy and one.writable and one.upload is None for one in self._connections
+        )
+
+    def listen(self, wanted: bool) -> None:
+        """Takes requests, or leaves them for now to whoever takes them later: this host, or the next. Of one that is quiet."""
+        self._listening = wanted
+        if wanted and len(self._connections) < MAX_CONNECTIONS:
+            self.loop.add_reader(self._listener.fileno(), self._accept)
+        else:
+            self.loop.remove_reader(self._listener.fileno())
+        for connection in self._connections:
+            if wanted:
+                connection.resume()
+            else:
+                connection.pause()
+
+    def nobody_waits(self) -> bool:
+        """Whether nothing has come since `listen(False)`."""
+        poll = select.poll()
+        for fd in (self._listener.fileno(), *(connection.fd for connection in self._connections)):
+            poll.register(fd, select.POLLIN)
+        return not poll.poll(0)
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError, InterruptedError):
@@ -280,7 +309,7 @@ class Server:
     def forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
         self._streams.pop(connection, None)
-        if len(self._connections) == MAX_CONNECTIONS - 1:
+        if self._listening and len(self._connections) == MAX_CONNECTIONS - 1:
             self.loop.add_reader(self._listener.fileno(), self._accept)
 
     def stream(self, request: Request, execution_id: str | None, after: int, *, follow: bool = True) -> None:

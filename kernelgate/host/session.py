@@ -39,6 +39,7 @@ from kernelgate.host.process import Commands
 from kernelgate.host.processes import Processes
 from kernelgate.host.server import Request, Server
 from kernelgate.host.shell import Shells
+from kernelgate.host.sleep import Sleep
 from kernelgate.host.spool import Spool
 from kernelgate.host.terminal import Terminals
 from kernelgate.link.journal import Journal
@@ -95,6 +96,11 @@ class InitClient:
     def forget(self, pid: int) -> None:
         """Lets init let go of a process that was spawned with `keep` and has ended."""
         channel.send(self._sock, {"op": "forget", "pid": pid})
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing that was asked for is under way."""
+        return not (self._spawned or self._asked)
 
     def _ask(self, request: dict[str, Any], answer: Callable[[dict[str, Any]], None]) -> None:
         self._number += 1
@@ -178,6 +184,8 @@ class SessionHost:
         self.shells = Shells(self, state.get("shells", {}))
         self.frontends = Frontends(self)
         self.meter = Meter(self)
+        self.sleep = Sleep(self)
+        self._asleep: dict[str, Any] | None = state.get("asleep")
         #: What answers requests, by methods named `op_...`.
         self._parts: tuple[Any, ...] = (self, self.commands, Processes(self), self.shells, self.terminals, self.frontends, self.meter)
         self.server = Server(self.loop, listener, self.journal, self._handle)
@@ -191,6 +199,10 @@ class SessionHost:
     @last_activity.setter
     def last_activity(self, at: float) -> None:
         self._last_activity, self._active_at = at, time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        return time.monotonic() - self._active_at
 
     # -- events --
 
@@ -277,12 +289,34 @@ class SessionHost:
         self._kernel_number += 1
         return self._kernel_number
 
-    # -- taking over from a host that died --
+    # -- taking over from a host that died or slept --
+
+    def displays(self) -> list[tuple[str, str, list[str]]]:
+        """Which executions showed which displays: (context, display, executions)."""
+        return [(*key, [execution.id for execution in owners]) for key, owners in self._displays.items()]
+
+    def restore(self, asleep: dict[str, Any]) -> None:
+        """What the host before knew when it went to sleep. Once: a host that dies after this one takes over as from a dead one."""
+        contexts = {context.id: context for context in self.contexts.values()}
+        self.contexts.clear()
+        for facts in asleep["contexts"]:
+            name = facts["tag"]["id"]
+            context = self.contexts[name] = contexts.get(name) or Context(self, **facts["tag"])
+            context.awake(facts)
+        self.contexts.update(contexts)
+        for context_id, display_id, names in asleep["displays"]:
+            owners = [self._late.setdefault(name, Execution(name, context_id, done=True)) for name in names if name in self.journal.spans]
+            self._displays[context_id, display_id] = owners
+        self.meter.awake_with(asleep["meter"])
+        self._last_activity, self._active_at = asleep["last_activity"], asleep["active_at"]
+        self.save_state()
 
     def recover(self, children: list[dict[str, Any]]) -> None:
-        """Continues the session of a dead host: its kernels, the executions it had sent, the ones it had not."""
+        """Continues the session of a host that died or slept: its kernels, the executions it had sent, the ones it had not."""
         if not self.journal.size and not children:
             return
+        asleep = self._asleep
+        self.sleep.later()
         # New kernels get ports above those of the kernels that live.
         numbers = [child["tag"]["kernel"]["number"] for child in children if "kernel" in child["tag"]]
         self._kernel_number = max(numbers, default=0)
@@ -293,9 +327,13 @@ class SessionHost:
             if "context" not in tag:
                 continue
             context = self.contexts[tag["context"]["id"]] = Context(self, **tag["context"])
-            context.adopt(tag["kernel"], child["pid"], child["fds"][0])
+            context.adopt(tag["kernel"], child["pid"], child["fds"][0], was_ready=asleep is not None)
             assert context.kernel is not None
-            self.init.watch(child["pid"], context.kernel.exited)
+            if (told := child["ended"]) is None:
+                self.init.watch(child["pid"], context.kernel.exited)
+            else:
+                self.init.usage, self.init.swept = told["usage"], told["swept"]
+                context.kernel.exited(told["status"], told["oom"])
         if gone := self._unwanted - self.contexts.keys():
             self._unwanted -= gone
             self.save_state()
@@ -322,6 +360,8 @@ class SessionHost:
                 if job.artifacts is not None:
                     job.since_ns = self._queued_ns(execution_id)
                 context.resume(job)
+        if asleep is not None:
+            self.sleep.wake(asleep)
 
     def _queued_ns(self, execution_id: str) -> int:
         """When an execution was queued. When it was sent its host took with it; so its artifacts may have more in them than it made, and lack none."""
@@ -343,7 +383,7 @@ class SessionHost:
             "session_id": self.config["session_id"],
             "contexts": [context.describe() for context in self.shown()],
             "executing": len(self.jobs) + self.commands.running(),
-            "idle_s": time.monotonic() - self._active_at,
+            "idle_s": self.idle_s,
             "last_seq": self.journal.last_seq,
             "env_names": sorted(self.env),
         })  # fmt: skip
@@ -374,11 +414,12 @@ class SessionHost:
         for spec in request.fields["warm"]:
             self._default_context(spec).start()
         self.loop.call_later(UNUSED_KERNEL_S, self._release_unused)
+        self.sleep.later()
         self.op_hello(request)
 
-    def save_state(self) -> None:
+    def save_state(self, asleep: dict[str, Any] | None = None) -> None:
         """Keeps what a new host must know and the journal must not. Raises OSError."""
-        self.spool.put_state({"env": self.env, "shells": self.shells.known, "unwanted": sorted(self._unwanted)})
+        self.spool.put_state({"env": self.env, "shells": self.shells.known, "unwanted": sorted(self._unwanted), "asleep": asleep})
 
     def run_aside(self, argv: list[str]) -> None:
         """Runs a program as the session's user whose end and output nobody waits for."""

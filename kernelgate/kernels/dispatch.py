@@ -22,6 +22,7 @@ from tornado import ioloop
 from kernelgate.kernels.wire import Channel, Publisher, Wire, WireSession
 
 _COMMS = {"comm_open", "comm_msg", "comm_close"}
+_HOLD, _HELD = "kernelgate_hold_request", "kernelgate_held"
 
 
 class Lane:
@@ -253,7 +254,17 @@ class Kernel(IPythonKernel):
         for idents, msg in self._messages(self.control_channel):
             self._handle_control(idents, msg)
 
+    def _hold(self, msg: dict[str, Any]) -> None:
+        """Who listens leaves for a while: this is the last that it hears (docs/kernels.md)."""
+        with self.iopub_socket.lock:
+            self.flush_output()
+            self.session.send(self.iopub_socket, _HELD, {}, msg)
+            self.iopub_socket.hold()
+
     def _handle_control(self, idents: list[bytes], msg: dict[str, Any]) -> None:
+        if msg["msg_type"] == _HOLD:
+            self._hold(msg)
+            return
         self.set_parent(idents, msg, channel="control")
         self._publish_status("busy", "control")
         handler = self.control_handlers.get(msg["msg_type"])

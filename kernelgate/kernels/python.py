@@ -28,6 +28,7 @@ import io
 import logging
 import os
 import random
+import select
 import signal
 import socket
 import sys
@@ -382,6 +383,7 @@ class KernelApp(IPKernelApp):
         socket = self._socket(zmq.XPUB)
         socket.set(zmq.SNDHWM, IOPUB_HWM)
         socket.set(zmq.XPUB_NODROP, 1)  # there is no room, rather than that output is lost
+        socket.set(zmq.XPUB_VERBOSE, 1)  # everyone who subscribes is heard of, also where somebody has already
         self.iopub_port = self._bind_socket(socket, self.iopub_port)
         self.wire = Wire(self.log)
         self.iopub_socket = Publisher(socket, self.session, self.wire)
@@ -416,6 +418,7 @@ class KernelApp(IPKernelApp):
         err = KernelStream(self._outbox, "stderr")
         os.close(out.capture_fd())
         original_stderr = err.capture_fd()
+        self.iopub_socket.knock = functools.partial(_knock, original_stderr)
         for stream in (sys.__stdout__, sys.__stderr__):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(line_buffering=True)
@@ -540,6 +543,13 @@ class KernelApp(IPKernelApp):
 
 def _ignore(*_args: object) -> None:
     pass
+
+
+def _knock(log_fd: int) -> None:
+    """Wakes who sleeps and looks at our log: where that is full, it has something to look at."""
+    with contextlib.suppress(OSError):
+        if select.select([], [log_fd], [], 0)[1]:
+            os.write(log_fd, b"\n")
 
 
 def _note_exception(task: asyncio.Future[Any]) -> None:

@@ -198,6 +198,9 @@ class Publisher:
         self._backlog: deque[list[bytes]] = deque()
         self._backlog_bytes = 0
         self._stuck = False
+        self._held = False
+        self.knock: Callable[[], object] = lambda: None
+        """Called, in any thread, when there is something for who has let it be held."""
         self._interrupted = False
         self._from_children: zmq.Socket[bytes] | None = None
         self._address, self._secret = "", b""
@@ -234,7 +237,7 @@ class Publisher:
         self.wait_for_room()
 
     def _send(self, parts: list[bytes]) -> None:
-        if not self._backlog and self._sent(parts):
+        if not self._backlog and not self._held and self._sent(parts):
             return
         if self._stuck:
             return
@@ -242,7 +245,14 @@ class Publisher:
         self._backlog.append(parts)
         self._backlog_bytes += sum(map(len, parts))
         if len(self._backlog) == 1:
-            self._wire.call_later(RETRY_S, self.on_ready)
+            if self._held:
+                self.knock()
+            else:
+                self._wire.call_later(RETRY_S, self.on_ready)
+
+    def hold(self) -> None:
+        """Keeps what is published from now on until somebody subscribes. Under the lock, after the last message to who leaves."""
+        self._held = True
 
     def _sent(self, parts: list[bytes]) -> bool:
         if self.socket.closed:
@@ -259,9 +269,9 @@ class Publisher:
         """There may be room, or a subscription. In the Control thread."""
         with self.lock:
             self._welcome()
-            while self._backlog and self._sent(self._backlog[0]):
+            while self._backlog and not self._held and self._sent(self._backlog[0]):
                 self._backlog_bytes -= sum(map(len, self._backlog.popleft()))
-            if self._backlog:
+            if self._backlog and not self._held:
                 self._wire.call_later(RETRY_S, self.on_ready)
             self._room.notify_all()
 
@@ -274,6 +284,7 @@ class Publisher:
             except UnicodeDecodeError:
                 continue
             if frame[:1] == b"\1":
+                self._held = False
                 message = self.session.msg("iopub_welcome", {"subscription": topic})
                 self._send(self.session.serialize(message, [frame[1:]] if topic else None))
 
@@ -283,10 +294,12 @@ class Publisher:
             return
         if threading.current_thread() is not self._wire.thread and not self.lock._is_owned():  # type: ignore[attr-defined]
             with self._room:
-                if not self._room.wait_for(lambda: self._backlog_bytes <= limit or self._interrupted, READER_WAIT_S):
-                    self._stuck = True
-                    self._backlog.clear()
-                    self._backlog_bytes = 0
+                while not self._room.wait_for(lambda: self._backlog_bytes <= limit or self._interrupted, READER_WAIT_S):
+                    if not self._held:  # else it is being woken
+                        self._stuck = True
+                        self._backlog.clear()
+                        self._backlog_bytes = 0
+                        break
             self.raise_deferred()
 
     def passes(self) -> int | None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from kernelgate.link import frame
 
 #: Idle connections kept per session; more are made as needed and closed after use.
 KEPT_CONNECTIONS = 4
+#: A host may go to sleep, and closes them then: one that was not used for so long is not used again, so that no request meets that moment.
+KEPT_S = 5.0
 #: The answer to an upload is small.
 _MAX_ANSWER_FRAMES = 64
 _SLUG = re.compile(r"[a-z0-9_]{1,64}")
@@ -24,6 +27,7 @@ _SLUG = re.compile(r"[a-z0-9_]{1,64}")
 class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        self.used_at = time.monotonic()
 
     async def send(self, header: dict[str, Any], body: bytes) -> None:
         self.writer.write(frame.encode(header, body))
@@ -159,6 +163,7 @@ class Link:
             raise HostUnavailable("the session's host hung up") from exc
         finally:
             if whole and not self._closed and len(self._kept) < KEPT_CONNECTIONS:
+                connection.used_at = time.monotonic()
                 self._kept.append(connection)
             else:
                 connection.close()
@@ -187,7 +192,7 @@ class Link:
         """A kept connection may have been closed by a host that died since; nothing was sent on it then, and the next one is looked at."""
         while self._kept:
             connection = self._kept.pop()
-            if not (connection.reader.at_eof() or connection.writer.is_closing()):
+            if time.monotonic() < connection.used_at + KEPT_S and not (connection.reader.at_eof() or connection.writer.is_closing()):
                 return connection
             connection.close()
         return None

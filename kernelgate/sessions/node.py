@@ -252,6 +252,7 @@ class Node:
                     "session_id": session_id,
                     "base_env": self.base_env(session_id),
                     "journal_bytes": self._settings.sessions.journal_bytes,
+                    "host_sleep_s": self._settings.sessions.host_sleep_s,
                 },
             }
         )
@@ -353,6 +354,7 @@ class Node:
         return {
             "language": language.name, "argv": argv, "env": {**language.env, **by_limit}, "interrupt_mode": language.interrupt_mode, "transport": language.transport,
             "fork": language.fork, "warm_code": language.probe_code, "resource_dir": str(language.resource_dir or ""), "serial_shell": ours.get("serial_shell", True),
+            "holds_output": ours.get("holds_output", False),
         }  # fmt: skip
 
     async def _stop_zygote(self) -> None:

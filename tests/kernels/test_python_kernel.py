@@ -348,6 +348,25 @@ def test_what_waits_behind_an_error_is_not_run(kernel: Kernel) -> None:
     assert kernel.run("'left' in globals()").result["text/plain"] == "False"
 
 
+def test_it_holds_its_output_until_somebody_listens(programs: Program) -> None:
+    kernel = programs.start()
+    session, client = kernel.client.session, kernel.client
+    client.control_channel.send(session.msg("kernelgate_hold_request", {}))
+    while client.get_iopub_msg(timeout=PATIENCE_S)["msg_type"] != "kernelgate_held":
+        pass
+    cell = kernel.start(
+        "import threading\nprint('kept')\nprinted = threading.Timer(0.05, print, ('late',)); printed.start(); printed.join()\n6 * 7"
+    )
+    with pytest.raises(Empty):
+        client.get_iopub_msg(timeout=0.2)
+    subscription = client.iopub_channel.socket
+    subscription.unsubscribe(b"")
+    subscription.subscribe(b"")
+    kernel.finish(cell)
+    assert (cell.stdout, cell.result["text/plain"]) == ("kept\nlate\n", "42")
+    assert kernel.run("print('as before')").stdout == "as before\n"
+
+
 def test_history(kernel: Kernel) -> None:
     """From memory: there is no database."""
 
