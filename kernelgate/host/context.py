@@ -252,18 +252,14 @@ class Context:
     def asleep(self) -> dict[str, Any]:
         """What a host that goes to sleep knows of it, and nobody else."""
         return {
-            "tag": self.tag(), "lives": self.kernel is not None, "death": None if self.death is None else self.death.as_dict(), "created_at": self.created_at, "execution_count": self.execution_count, "last_execution_id": self.last_execution_id,
-            "used": self.used, "fresh": self._fresh,
+            "tag": self.tag(), "lives": self.kernel is not None, "generation": self.generation, "created_at": self.created_at, "execution_count": self.execution_count,
+            "last_execution_id": self.last_execution_id, "used": self.used, "fresh": self._fresh, "death": None if self.death is None else self.death.as_dict(),
         }  # fmt: skip
 
     def awake(self, asleep: dict[str, Any]) -> None:
         """In the host that was woken."""
-        self.created_at, self.execution_count, self.last_execution_id = (
-            asleep["created_at"],
-            asleep["execution_count"],
-            asleep["last_execution_id"],
-        )
-        self.used, self._fresh = asleep["used"], asleep["fresh"]
+        self.generation, self.created_at, self.execution_count = asleep["generation"], asleep["created_at"], asleep["execution_count"]
+        self.last_execution_id, self.used, self._fresh = asleep["last_execution_id"], asleep["used"], asleep["fresh"]
         self.death = None if asleep["death"] is None else Death(**asleep["death"])
         if asleep["lives"] and self.kernel is None:
             self._dead(Death("exited", message="the kernel ended when the session fell asleep"))

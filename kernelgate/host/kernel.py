@@ -288,7 +288,7 @@ class Kernel:
                 on_held, self._on_held = self._on_held, None
                 if on_held is not None:
                     on_held()
-                elif self._sockets:
+                else:
                     self.listen_again()  # it was too late
                 return
             if message.msg_type == "status":
@@ -345,8 +345,9 @@ class Kernel:
     def listen_again(self) -> None:
         """After `hold`: a new subscription, with which what was kept comes."""
         self._on_held = None
-        self._sockets["iopub"].unsubscribe(b"")
-        self._sockets["iopub"].subscribe(b"")
+        if self._sockets:
+            self._sockets["iopub"].unsubscribe(b"")
+            self._sockets["iopub"].subscribe(b"")
 
     def kill(self, death: Death | None = None) -> None:
         """Ends the process and its group at once. `death` is what on_death will say."""

@@ -102,12 +102,12 @@ class Meter:
         """Whether nothing is being measured this moment."""
         return not self._waiting
 
-    def last(self, then: Callable[[float], None]) -> None:
-        """Measures once more; `then` hears of the CPU that is used, in percent of a core."""
+    def last(self, then: Callable[[dict[str, Any]], None]) -> None:
+        """Measures once more; `then` hears what."""
 
         def measured(sample: dict[str, Any]) -> None:
             self._kept.append(sample)
-            then(sample["cpu_percent"])
+            then(sample)
 
         self._measure(measured)
 

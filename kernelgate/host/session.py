@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -309,14 +310,15 @@ class SessionHost:
             self._displays[context_id, display_id] = owners
         self.meter.awake_with(asleep["meter"])
         self._last_activity, self._active_at = asleep["last_activity"], asleep["active_at"]
-        self.save_state()
+        with contextlib.suppress(OSError):
+            self.save_state()
 
     def recover(self, children: list[dict[str, Any]]) -> None:
         """Continues the session of a host that died or slept: its kernels, the executions it had sent, the ones it had not."""
         if not self.journal.size and not children:
             return
         asleep = self._asleep
-        self.sleep.later()
+        self.sleep.begin()
         # New kernels get ports above those of the kernels that live.
         numbers = [child["tag"]["kernel"]["number"] for child in children if "kernel" in child["tag"]]
         self._kernel_number = max(numbers, default=0)
@@ -414,7 +416,7 @@ class SessionHost:
         for spec in request.fields["warm"]:
             self._default_context(spec).start()
         self.loop.call_later(UNUSED_KERNEL_S, self._release_unused)
-        self.sleep.later()
+        self.sleep.begin()
         self.op_hello(request)
 
     def save_state(self, asleep: dict[str, Any] | None = None) -> None:

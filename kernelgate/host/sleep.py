@@ -10,20 +10,24 @@ Only kernels that can do that (`holds_output` of their kernelspec) let their hos
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kernelgate.errors import KernelgateError
-
 if TYPE_CHECKING:
-    from kernelgate.host.loop import Timer
+    from kernelgate.host.kernel import Kernel
     from kernelgate.host.session import SessionHost
+
+log = logging.getLogger(__name__)
 
 #: The exit status of a host that wants to be woken.
 ASLEEP = 75
 #: Of one core. A session whose threads or programs use more is not idle: its use is measured on.
 _IDLE_PERCENT = 5.0
+#: A session with more processes beside its kernels, or with less of its memory left, might not have the room for a host that is woken.
+_FEW_PROCESSES, _FULL = 16, 0.75
 #: A kernel that does not answer within this time is not that idle.
 _HELD_WITHIN_S = 1.0
 #: Who wakes a session is served when its kernels have answered, so as to find it as it was; but not later than this.
@@ -36,30 +40,27 @@ class Sleep:
     def __init__(self, host: SessionHost) -> None:
         self._host = host
         self._after_s: float | None = host.config["host_sleep_s"]
-        self._holding = 0
-        self._timer: Timer | None = None
+        self._begun = False
+        self._holding: set[Kernel] | None = None
 
-    def later(self) -> None:
+    def begin(self) -> None:
         """Looks from now on whether the session is idle. Not for sessions that nobody has asked for yet: these are to be quick."""
-        if self._timer is None and self._after_s is not None:
-            self._timer = self._host.loop.call_later(self._after_s, self._look)
+        if not self._begun and self._after_s is not None:
+            self._begun = True
+            self._look_in(self._after_s)
+
+    def _look_in(self, seconds: float) -> None:
+        self._host.loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         assert self._after_s is not None
         idle_s = self._host.idle_s
-        self._timer = None
         if idle_s < self._after_s:
-            self._timer = self._host.loop.call_later(self._after_s - idle_s, self._look)
+            self._look_in(self._after_s - idle_s)
         elif self._is_quiet():
             self._host.meter.last(self._measured)
         else:
-            self.later()
-
-    def _measured(self, cpu_percent: float) -> None:
-        if cpu_percent < _IDLE_PERCENT and self._host.idle_s >= (self._after_s or 0) and self._is_quiet():
-            self._fall_asleep()
-        else:
-            self.later()
+            self._look_in(self._after_s)
 
     def _is_quiet(self) -> bool:
         host = self._host
@@ -73,47 +74,57 @@ class Sleep:
             and host.flush()
         )
 
+    def _measured(self, sample: dict[str, Any]) -> None:
+        assert self._after_s is not None
+        limit = sample["memory_limit_bytes"]
+        if (
+            sample["cpu_percent"] < _IDLE_PERCENT
+            and sample["processes"] <= len(self._host.contexts) + _FEW_PROCESSES
+            and (limit is None or sample["memory_bytes"] < _FULL * limit)
+            and self._host.idle_s >= self._after_s
+            and self._is_quiet()
+        ):
+            self._fall_asleep()
+        else:
+            self._look_in(self._after_s)
+
     def _fall_asleep(self) -> None:
+        """Lets the kernels hold their output. Nobody is heard until `_end`, or `_stay_awake` after a second."""
         host = self._host
         host.server.listen(False)
-        kernels = [context.kernel for context in host.contexts.values() if context.kernel is not None]
-        self._holding = len(kernels)
-
-        def held() -> None:
-            self._holding -= 1
-            if not self._holding:
-                host.loop.call_later(0, self._end)
-
-        self._timer = host.loop.call_later(_HELD_WITHIN_S, self._stay_awake)
+        kernels = {context.kernel for context in host.contexts.values() if context.kernel is not None}
+        holding = self._holding = set(kernels)
         for kernel in kernels:
-            kernel.hold(held)
+            kernel.hold(partial(self._held, kernel))
+        host.loop.call_later(_HELD_WITHIN_S, lambda: self._stay_awake() if self._holding is holding else None)
         if not kernels:
-            host.loop.call_later(0, self._end)
+            self._end()
+
+    def _held(self, kernel: Kernel) -> None:
+        if self._holding is not None:
+            self._holding.discard(kernel)
+            if not self._holding:
+                self._end()
 
     def _end(self) -> None:
         host = self._host
-        if self._holding or self._timer is None:
-            return  # it was too late
-        if not (self._is_quiet() and host.server.nobody_waits()):
-            self._stay_awake()
-            return
-        try:
-            host.save_state(asleep=self._state())
-        except (OSError, KernelgateError):
-            self._stay_awake()
-            return
-        os._exit(ASLEEP)
+        if self._is_quiet() and host.server.nobody_waits():
+            try:
+                host.save_state(asleep=self._state())
+            except OSError as exc:
+                log.warning("the host stays awake: %s", exc)
+            else:
+                os._exit(ASLEEP)
+        self._stay_awake()
 
     def _stay_awake(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._holding = 0
+        assert self._after_s is not None
+        self._holding = None
         for context in self._host.contexts.values():
-            if context.kernel is not None and not context.kernel.dead:
+            if context.kernel is not None:
                 context.kernel.listen_again()
         self._host.server.listen(True)
-        self.later()
+        self._look_in(self._after_s)
 
     def _state(self) -> dict[str, Any]:
         host = self._host
@@ -137,4 +148,3 @@ class Sleep:
                 host.server.listen(True)
 
         ready()
-        self.later()

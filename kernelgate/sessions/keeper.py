@@ -48,8 +48,8 @@ _POOL_RETRY_S = 5.0
 POOL_LANGUAGE = "python"
 #: How long making sessions for the pool waits for those who were given one, and how long nothing may happen until then.
 _CALLERS_FIRST_S, _PAUSE_S = 0.5, 0.03
-#: Sandboxes that are ended at once when all are.
-_ENDED_AT_ONCE = 8
+#: Sessions that are found again, or ended, at once when all are.
+_AT_ONCE = 8
 #: A language is warmed in the pool for so long after it was last used.
 _REMEMBER_USE_S = 600.0
 #: Kernels of other languages are warmed only while so much of the machine's memory is free: a JVM nobody asked for must not cost anybody anything.
@@ -113,7 +113,7 @@ class Keeper:
             for session in self._live.values():
                 self.registry.touch(session.id, session.last_activity_at)
         if end_sessions:
-            room = asyncio.Semaphore(_ENDED_AT_ONCE)
+            room = asyncio.Semaphore(_AT_ONCE)
 
             async def end(row: Row) -> None:
                 async with room:
@@ -132,27 +132,35 @@ class Keeper:
             if not self.node.directory(row.id).exists():
                 with contextlib.suppress(KernelgateError):
                     await self.remove(row)
-        for row in self.registry.by_state("starting", "ready", "running"):
-            session = self._session(row)
-            try:
-                if row.isolated != self.node.isolated or row.state == "starting" or not self.node.is_alive(row.pid, row.start_ticks):
-                    raise HostUnavailable("its sandbox was gone when the gateway started")
-                async with asyncio.timeout(10):
-                    header, _ = await session.link.request("hello")
-                session.last_activity_at = max(row.last_activity_at, time.time() - float(header["ok"]["idle_s"]))
-            except (KernelgateError, OSError) as exc:
-                await self._lose(row, str(exc) or "its host did not answer when the gateway started")
-                continue
-            if row.state == "ready":
-                self._ready.append(session)
-            else:
-                self._live[row.id] = session
+        room = asyncio.Semaphore(_AT_ONCE)  # hosts that sleep are woken by this
+
+        async def find(row: Row) -> None:
+            async with room:
+                await self._find(row)
+
+        await asyncio.gather(*map(find, self.registry.by_state("starting", "ready", "running")))
         if self._live:
             log.info("found %d live sessions again", len(self._live))
         for session_id in self.node.session_ids() - self.registry.ids():
             log.warning("a session that nobody knows is taken away", extra={"session_id": session_id})
             with contextlib.suppress(KernelgateError):
                 await self.node.end(session_id, 0, 0, remove=True)
+
+    async def _find(self, row: Row) -> None:
+        session = self._session(row)
+        try:
+            if row.isolated != self.node.isolated or row.state == "starting" or not self.node.is_alive(row.pid, row.start_ticks):
+                raise HostUnavailable("its sandbox was gone when the gateway started")
+            async with asyncio.timeout(10):
+                header, _ = await session.link.request("hello")
+            session.last_activity_at = max(row.last_activity_at, time.time() - float(header["ok"]["idle_s"]))
+        except (KernelgateError, OSError) as exc:
+            await self._lose(row, str(exc) or "its host did not answer when the gateway started")
+            return
+        if row.state == "ready":
+            self._ready.append(session)
+        else:
+            self._live[row.id] = session
 
     async def _lose(self, row: Row, reason: str) -> None:
         if row.state != "running":

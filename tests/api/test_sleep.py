@@ -136,10 +136,7 @@ def test_no_request_meets_the_moment(api, drowsy):
         api.delete(name)
 
 
-@pytest.mark.parametrize(
-    "use",
-    ["command", "terminal", "stream", "execution"],
-)
+@pytest.mark.parametrize("use", ["command", "terminal", "stream", "execution", "processes", "computing"])
 def test_not_while_it_is_used(api, drowsy, session, use):
     api.run(session, "1")
     if use == "command":
@@ -148,6 +145,12 @@ def test_not_while_it_is_used(api, drowsy, session, use):
         api.call("POST", f"/v1/sessions/{session}/terminals", json={})
     elif use == "execution":
         api.start(session, "import time; time.sleep(1000)", timeout_s=None)
+    elif use == "processes":  # there might be no room for a host
+        api.run(session, "import subprocess\nleft = [subprocess.Popen(['sleep', '1000']) for _ in range(20)]")
+    elif use == "computing":
+        api.run(
+            session, "import threading\nover = False\ndef compute():\n    while not over: pass\nthreading.Thread(target=compute).start()"
+        )
     if use == "stream":
         with stream(api, "GET", f"/v1/sessions/{session}/events"):
             time.sleep(3 * SLEEPS_AFTER_S)
@@ -171,3 +174,12 @@ def test_idle_time_goes_on(api, drowsy):
     fall_asleep(api, drowsy, session)
     assert api.call("GET", f"/v1/sessions/{session}")["state"] == "running"  # a look is no use
     api.until(lambda: api.call("GET", f"/v1/sessions/{session}")["state"] == "closed")
+
+
+def test_a_gateway_that_is_killed_meanwhile_finds_it_again(api, drowsy, session):
+    api.run(session, "x = 5")
+    fall_asleep(api, drowsy, session)
+    drowsy.kill()
+    drowsy.start()
+    with drowsy.api() as again:
+        assert again.run(session, "x")["text"] == "5"
