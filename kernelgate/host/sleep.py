@@ -39,7 +39,7 @@ class Sleep:
 
     def __init__(self, host: SessionHost) -> None:
         self._host = host
-        self._after_s: float | None = host.config["host_sleep_s"]
+        self._after_s: float | None = host.config.get("host_sleep_s")
         self._begun = False
         self._holding: set[Kernel] | None = None
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from kernelgate import errors
+from kernelgate.link import client, frame
 from kernelgate.link.client import _error
 
 
@@ -30,3 +33,26 @@ def test_anything_else_is_the_hosts_failure(kind):
 def test_a_host_cannot_break_out_with_what_it_says(said):
     made = _error({"kind": "context_not_found", "message": None, **said})
     assert (type(made), made.code) == (errors.ContextNotFound, "context_not_found")
+
+
+@pytest.mark.parametrize(("kept_s", "connections"), [(60.0, 1), (0.0, 2)])
+def test_a_connection_is_used_again_for_as_long_as_a_host_does_not_sleep(tmp_path, monkeypatch, kept_s, connections):
+    monkeypatch.setattr(client, "KEPT_S", kept_s)
+    made = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal made
+        made += 1
+        while await reader.read(1024):
+            writer.write(frame.encode({"ok": {}, "end": True}))
+        writer.close()
+
+    async def ask_twice() -> None:
+        async with await asyncio.start_unix_server(answer, tmp_path / "s"):
+            link = client.Link(tmp_path / "s")
+            for _ in range(2):
+                assert await link.request("hello") == ({"ok": {}, "end": True}, b"")
+            link.close()
+
+    asyncio.run(ask_twice())
+    assert made == connections
