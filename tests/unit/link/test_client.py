@@ -38,14 +38,14 @@ def test_a_host_cannot_break_out_with_what_it_says(said):
 @pytest.mark.parametrize(("kept_s", "connections"), [(60.0, 1), (0.0, 2)])
 def test_a_connection_is_used_again_for_as_long_as_a_host_does_not_sleep(tmp_path, monkeypatch, kept_s, connections):
     monkeypatch.setattr(client, "KEPT_S", kept_s)
-    made = 0
+    answering = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal made
-        made += 1
+        answering.append(asyncio.current_task())
         while await reader.read(1024):
             writer.write(frame.encode({"ok": {}, "end": True}))
         writer.close()
+        await writer.wait_closed()
 
     async def ask_twice() -> None:
         async with await asyncio.start_unix_server(answer, tmp_path / "s"):
@@ -53,6 +53,7 @@ def test_a_connection_is_used_again_for_as_long_as_a_host_does_not_sleep(tmp_pat
             for _ in range(2):
                 assert await link.request("hello") == ({"ok": {}, "end": True}, b"")
             link.close()
+            await asyncio.gather(*answering)
 
     asyncio.run(ask_twice())
-    assert made == connections
+    assert len(answering) == connections
