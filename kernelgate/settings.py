@@ -74,7 +74,7 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pool_size: int = 4
     """Sessions kept ready, with a warm Python kernel."""
     host_sleep_s: float | None = 10.0
-    """After so long without anything happening a Python session gives back the third of its memory that only looks after its kernel; the next request takes some 20 ms longer."""
+    """After so long without anything happening a Python session gives back the third of its memory that only looks after its kernel; the next request takes some 30 ms longer."""
 
 
 class Executions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
