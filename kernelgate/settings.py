@@ -73,8 +73,8 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Live sessions at once, pool included."""
     pool_size: int = 4
     """Sessions kept ready, with a warm Python kernel."""
-    host_sleep_s: float | None = 10.0
-    """After so long without anything happening a Python session gives back the third of its memory that only looks after its kernel; the next request takes some 30 ms longer."""
+    host_sleep_s: float | None = None
+    """After so long without anything happening a Python session gives back the third of its memory that only looks after its kernel; the next request takes some 30 ms longer. 10 suits a server of many sessions; none: never."""
 
 
 class Executions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -288,8 +288,6 @@ class Kernel:
                 on_held, self._on_held = self._on_held, None
                 if on_held is not None:
                     on_held()
-                else:
-                    self.listen_again()  # it was too late
                 return
             if message.msg_type == "status":
                 self.execution_state = str(message.content.get("execution_state"))
@@ -335,7 +333,14 @@ class Kernel:
     @property
     def is_quiet(self) -> bool:
         """Whether it is idle and nothing is asked of it."""
-        return self.ready and not self.dead and self.execution_state == "idle" and not self._waiting and self._death is None
+        return (
+            self.ready
+            and not self.dead
+            and self.execution_state == "idle"
+            and not self._waiting
+            and self._death is None
+            and self._on_held is None
+        )
 
     def hold(self, then: Callable[[], None]) -> None:
         """Lets the kernel keep what it publishes from now on, for the next host; `then`, when all that it published before was read (docs/kernels.md)."""
@@ -343,9 +348,10 @@ class Kernel:
         self._send("control", "kernelgate_hold_request", {}, tag="~hold")
 
     def listen_again(self) -> None:
-        """After `hold`: a new subscription, with which what was kept comes."""
-        self._on_held = None
-        if self._sockets:
+        """After `hold`: a new subscription, with which what was kept comes. Not before the kernel holds it: what it publishes between two subscriptions is lost."""
+        if self._on_held is not None:
+            self._on_held = self.listen_again
+        elif self._sockets:
             self._sockets["iopub"].unsubscribe(b"")
             self._sockets["iopub"].subscribe(b"")
 

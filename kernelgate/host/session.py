@@ -315,9 +315,9 @@ class SessionHost:
 
     def recover(self, children: list[dict[str, Any]]) -> None:
         """Continues the session of a host that died or slept: its kernels, the executions it had sent, the ones it had not."""
-        if not self.journal.size and not children:
-            return
         asleep = self._asleep
+        if asleep is None and not self.journal.size and not children:
+            return
         self.sleep.begin()
         # New kernels get ports above those of the kernels that live.
         numbers = [child["tag"]["kernel"]["number"] for child in children if "kernel" in child["tag"]]

@@ -258,8 +258,7 @@ class Kernel(IPythonKernel):
         """Who listens leaves for a while: this is the last that it hears (docs/kernels.md)."""
         with self.iopub_socket.lock:
             self.flush_output()
-            self.session.send(self.iopub_socket, _HELD, {}, msg)
-            self.iopub_socket.hold()
+            self.iopub_socket.hold(self.session.serialize(self.session.msg(_HELD, {}, msg), self._topic("held")))
 
     def _handle_control(self, idents: list[bytes], msg: dict[str, Any]) -> None:
         if msg["msg_type"] == _HOLD:

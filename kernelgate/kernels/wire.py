@@ -250,9 +250,17 @@ class Publisher:
             else:
                 self._wire.call_later(RETRY_S, self.on_ready)
 
-    def hold(self) -> None:
-        """Keeps what is published from now on until somebody subscribes. Under the lock, after the last message to who leaves."""
-        self._held = True
+    def hold(self, last: list[bytes]) -> None:
+        """Publishes a last message, and keeps what is published after it until somebody subscribes. Not while something waits for a slow reader."""
+        with self.lock:
+            if self._backlog:
+                return
+            self._held = True  # first: who hears of it may subscribe the moment that it is sent
+            try:
+                _send_all(self.socket, last, _NOBLOCK)
+            except zmq.Again:
+                self._held = False
+            self._wire.call_later(0, self.on_ready)  # sending may have used up the sign of a subscription
 
     def _sent(self, parts: list[bytes]) -> bool:
         if self.socket.closed:

@@ -75,6 +75,18 @@ def test_again_and_again(api, drowsy, session):
         assert api.run(session, "n += 1; n")["text"] == str(turn)
 
 
+def test_one_that_was_never_used(api, drowsy):
+    made = [api.create()]
+    while processes_of(drowsy, made[-1])["kernels"]:
+        made.append(api.create())  # one that was not made ready before has no kernel
+    session = made[-1]
+    fall_asleep(api, drowsy, session)
+    assert api.run(session, "6 * 7")["text"] == "42"
+    fall_asleep(api, drowsy, session)
+    for one in made:
+        api.delete(one)
+
+
 def test_what_is_said_meanwhile_wakes_it_and_is_not_lost(api, drowsy, session):
     code = "import threading, time\nrelease = threading.Event()\ndef say():\n    release.wait()\n    for n in range(3000): print('late', n)\nthreading.Thread(target=say).start()"
     api.run(session, code, id="says")

@@ -367,6 +367,18 @@ def test_it_holds_its_output_until_somebody_listens(programs: Program) -> None:
     assert kernel.run("print('as before')").stdout == "as before\n"
 
 
+def test_who_lets_it_hold_may_change_his_mind_at_once(kernel: Kernel) -> None:
+    session, client = kernel.client.session, kernel.client
+    subscription = client.iopub_channel.socket
+    for number in range(100):
+        client.control_channel.send(session.msg("kernelgate_hold_request", {}))
+        while client.get_iopub_msg(timeout=PATIENCE_S)["msg_type"] != "kernelgate_held":
+            pass
+        subscription.unsubscribe(b"")
+        subscription.subscribe(b"")
+        assert kernel.run(str(number)).result["text/plain"] == str(number)
+
+
 def test_history(kernel: Kernel) -> None:
     """From memory: there is no database."""
 
