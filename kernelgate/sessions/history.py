@@ -7,25 +7,32 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-from kernelgate.errors import SessionClosed
+from kernelgate.errors import SessionClosed, StorageUnavailable
 from kernelgate.link.journal import Journal
 from kernelgate.protocol import event as events
 from kernelgate.protocol.command import CommandFold
 
 
+def open_journal(directory: Path) -> Journal:
+    """The journal in a session's directory, for reading. Raises SessionClosed where there is none any more, StorageUnavailable where it cannot be opened now."""
+    try:
+        return Journal(directory / "journal" / "events.jsonl", read_only=True)
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise SessionClosed("the history of this session is not there any more") from exc
+    except OSError as exc:  # no descriptor left, say
+        raise StorageUnavailable(f"the history of this session cannot be read now: {exc.strerror}") from exc
+
+
 class History:
-    """Reads the journal in a session's directory. Its methods block; they run in threads. Raises SessionClosed where there is none any more."""
+    """Reads the journal in a session's directory. Its methods block; they run in threads. Raises what `open_journal` raises."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / "journal" / "events.jsonl"
+        self._directory = directory
         self._opened: Journal | None = None
 
     def _journal(self) -> Journal:
         if self._opened is None:
-            try:
-                self._opened = Journal(self._path, read_only=True)
-            except OSError as exc:
-                raise SessionClosed("the history of this session is not there any more") from exc
+            self._opened = open_journal(self._directory)
         return self._opened
 
     def has(self, execution_id: str) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 
 from kernelgate import notebook
 from kernelgate.api.base import BaseHandler
-from kernelgate.errors import CapacityExceeded, ContextNotFound, SessionClosed
+from kernelgate.errors import CapacityExceeded, ContextNotFound
 from kernelgate.link.journal import Journal
+from kernelgate.sessions.history import open_journal
 
 # A notebook is made whole in memory, and no frontend opens a larger one.
 _MAX_BYTES = 256 * 1024 * 1024
@@ -27,10 +28,7 @@ class NotebookHandler(BaseHandler):
 
 
 def _export(directory: Path, context: str | None) -> dict[str, Any]:
-    try:
-        journal = Journal(directory / "journal" / "events.jsonl", read_only=True)
-    except OSError as exc:
-        raise SessionClosed("the history of this session is not there any more") from exc
+    journal = open_journal(directory)
     try:
         size = journal.size - journal.start
         if size > _MAX_BYTES:
