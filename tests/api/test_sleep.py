@@ -181,7 +181,7 @@ def test_sessions_that_nobody_has_asked_for_stay_awake(api, drowsy):
 
 
 def test_idle_time_goes_on(api, drowsy):
-    session = api.create(idle_timeout_s=4 * SLEEPS_AFTER_S)
+    session = api.create(idle_timeout_s=5)
     api.run(session, "1")
     fall_asleep(api, drowsy, session)
     assert api.call("GET", f"/v1/sessions/{session}")["state"] == "running"  # a look is no use
