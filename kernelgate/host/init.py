@@ -321,9 +321,10 @@ class Init:
                 if self._host is not None:
                     self._host.close()
                     self._host = None
-                if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+                code = os.waitstatus_to_exitcode(status)
+                if code == 0:
                     self._end()
-                if os.WIFEXITED(status) and os.WEXITSTATUS(status) == ASLEEP:
+                if code == ASLEEP:
                     self._asleep, self._host_starts = True, 0
                     if any(child.ended is not None for child in self._children.values()):
                         self._wake()

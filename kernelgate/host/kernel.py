@@ -132,7 +132,7 @@ class Kernel:
         self._death = Death("start_failed", message=message)
         self._loop.call_later(0, lambda: self._die(self._death or Death("start_failed")))
 
-    def adopt(self, spawner: Spawner, pid: int, log_fd: int, *, was_ready: bool = False) -> None:
+    def adopt(self, spawner: Spawner, pid: int, log_fd: int, *, was_ready: bool) -> None:
         """Takes over a running kernel from a host that died, or that went to sleep when it was ready."""
         self._spawner = spawner
         self._was_ready = was_ready

@@ -298,7 +298,7 @@ class SessionHost:
 
     def restore(self, asleep: dict[str, Any]) -> None:
         """What the host before knew when it went to sleep. Once: a host that dies after this one takes over as from a dead one."""
-        contexts = {context.id: context for context in self.contexts.values()}
+        contexts = dict(self.contexts)
         self.contexts.clear()
         for facts in asleep["contexts"]:
             name = facts["tag"]["id"]

@@ -63,6 +63,17 @@ def _memory_left() -> bool:
     return fields["MemAvailable"] > _FREE_MEMORY_SHARE * fields["MemTotal"]
 
 
+async def _side_by_side(work: Callable[[Row], Awaitable[None]], rows: list[Row]) -> None:
+    """Does it for all of them, `_AT_ONCE` at a time."""
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(row: Row) -> None:
+        async with room:
+            await work(row)
+
+    await asyncio.gather(*map(one, rows))
+
+
 class Keeper:
     """One per gateway. All methods run in the event loop."""
 
@@ -113,14 +124,12 @@ class Keeper:
             for session in self._live.values():
                 self.registry.touch(session.id, session.last_activity_at)
         if end_sessions:
-            room = asyncio.Semaphore(_AT_ONCE)
 
             async def end(row: Row) -> None:
-                async with room:
-                    with contextlib.suppress(KernelgateError):
-                        await self.node.end(row.id, row.pid, row.start_ticks, remove=True)
+                with contextlib.suppress(KernelgateError):
+                    await self.node.end(row.id, row.pid, row.start_ticks, remove=True)
 
-            await asyncio.gather(*map(end, self.registry.by_state("ready", "running", "starting")))
+            await _side_by_side(end, self.registry.by_state("ready", "running", "starting"))
         for session in (*self._live.values(), *self._ready):
             session.link.close()
         await self.node.close(stop_zygote=end_sessions)
@@ -132,13 +141,7 @@ class Keeper:
             if not self.node.directory(row.id).exists():
                 with contextlib.suppress(KernelgateError):
                     await self.remove(row)
-        room = asyncio.Semaphore(_AT_ONCE)  # hosts that sleep are woken by this
-
-        async def find(row: Row) -> None:
-            async with room:
-                await self._find(row)
-
-        await asyncio.gather(*map(find, self.registry.by_state("starting", "ready", "running")))
+        await _side_by_side(self._find, self.registry.by_state("starting", "ready", "running"))  # hosts that sleep are woken by this
         if self._live:
             log.info("found %d live sessions again", len(self._live))
         for session_id in self.node.session_ids() - self.registry.ids():
