@@ -74,7 +74,7 @@ class Sessions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pool_size: int = 4
     """Sessions kept ready, with a warm Python kernel."""
     host_sleep_s: float | None = None
-    """After so long without anything happening a Python session gives back the third of its memory that only looks after its kernel; the next request takes some 30 ms longer. 10 suits a server of many sessions; none: never."""
+    """After so long without anything happening a Python session gives back the quarter of its memory that only looks after its kernel; the next request takes some 30 ms longer. 10 suits a server of many sessions; none: never."""
 
 
 class Executions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,7 +1,7 @@
 """Hosts that sleep: of a session in which nothing happens, only its kernels stay in memory.
 
 The host writes down what it alone knows, lets its kernels keep what they may still say, and ends with a status that tells init so. Init waits in its place, and forks a new host, which takes over as
-from one that died, when somebody connects, a kernel has something to say (it writes to its log), or one ends. So a third of the memory of an idle session is given back, and who comes back waits for
+from one that died, when somebody connects, a kernel has something to say (it writes to its log), or one ends. So a quarter of the memory of an idle session is given back, and who comes back waits for
 some 30 ms.
 
 Nothing is lost on the way: kernels are asked to hold their output and say when they do, on the channel of the output itself; and whoever connects meanwhile is in the listening socket, which is init's.
