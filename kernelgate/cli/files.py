@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import posixpath
 import sys
-import tarfile
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kernelgate._tar import tarfile
 from kernelgate.cli import _server
 from kernelgate.cli._parser import UsageError
 

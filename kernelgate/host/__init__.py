@@ -8,5 +8,5 @@ host is the session's keeper: it alone talks to kernels and to the gateway, and 
                                                    |-- ZeroMQ --> kernels <-- fork or exec
 
 Who outlives whom: kernels outlive the host (a new host takes them over under the same ZeroMQ identity), everything outlives gateway and zygote, nothing outlives init.
-Standard library, msgspec and pyzmq only; one thread, one poll loop.
+Standard library and msgspec only; one thread, one poll loop.
 """

@@ -140,13 +140,12 @@ class Context:
                     },
                 },
             )
-        except OSError as exc:  # a full disk, no descriptors left, an address that cannot be used (ZMQError is one)
+        except OSError as exc:  # a full disk, no descriptors left, an address that cannot be used
             kernel.fail(f"the kernel could not be started: {exc}")
 
     def _make(self, name: str, connection: dict[str, Any]) -> Kernel:
         self.kernel = Kernel(
             self.host.loop,
-            self.host.zmq,
             name=name,
             spec=self.spec,
             connection=connection,

@@ -18,12 +18,12 @@ import re
 import secrets
 import shutil
 import stat
-import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
+from kernelgate._tar import tarfile
 from kernelgate.host import inotify
 from kernelgate.host.worker import CHUNK_BYTES, Failed, Operation, Port, exact, of_os, shown
 

@@ -17,9 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import zmq
-
 from kernelgate.errors import RemoteProtocolError
+from kernelgate.host.peer import Address, Peer
 from kernelgate.protocol.execution import Death
 from kernelgate.protocol.jupyter import Message, Wire
 
@@ -28,20 +27,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NOBLOCK = int(zmq.NOBLOCK)
-_SNDMORE = int(zmq.SNDMORE)
 _WARM_UP = "~warm"
 CHANNELS = ("shell", "iopub", "stdin", "control")
 #: Kernels inside a sandbox listen on its own loopback, above the ports the system gives out by itself (32768 to 60999).
 FIRST_PORT = 61000
 #: A kernel that has not answered by then is not going to; R takes 0.5 s, Java 1 s, and twenty times that on a loaded machine.
 START_TIMEOUT_S = 60.0
+#: Between two attempts to connect, at first and at most.
+_RETRY_S, _RETRY_MOST_S = 0.003, 0.05
 _NUDGE_S = 0.2
 _ASK_AGAIN_S = 0.005
-#: After its process is gone, what a kernel had sent is still on its way through ZeroMQ for a moment.
+#: After its process is gone, others that have its sockets may still write to them, as forks of it may until they are ended; they are waited for so long.
 DRAIN_S = 0.1
-#: The same where it was idle and is ended on purpose: nothing was being sent but what a thread may have printed this moment.
-IDLE_DRAIN_S = 0.01
+_DRAIN_AGAIN_S = 0.005
 #: A kernel that says it exits runs its exit functions first.
 LEAVE_S = 5.0
 _LOG_BYTES = 8 * 1024
@@ -68,7 +66,6 @@ class Kernel:
     def __init__(
         self,
         loop: Loop,
-        zmq_context: zmq.Context[zmq.Socket[bytes]],
         *,
         name: str,
         spec: dict[str, Any],
@@ -85,11 +82,10 @@ class Kernel:
         self.dead = False
         self.execution_state = "starting"
         self._loop = loop
-        self._zmq = zmq_context
         self._on_message, self._on_ready, self._on_death = on_message, on_ready, on_death
         # The same for every host of this kernel: a successor is the same peer to the kernel, and gets the replies to its predecessor's requests.
         self.wire = Wire(connection["key"], f"kg-{name}")
-        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        self._peers: dict[str, Peer] = {}
         self._log = deque[bytes](maxlen=64)
         self._log_fd: int | None = None
         self._nudges: set[str] = set()
@@ -156,36 +152,21 @@ class Kernel:
         self._nudge()
 
     def _connect(self) -> None:
+        # A forked kernel listens after some 10 ms; others take longer, and are asked less and less often.
+        most_s = _RETRY_S if self.spec.get("fork") else _RETRY_MOST_S
         for channel in CHANNELS:
-            kind = zmq.SUB if channel == "iopub" else zmq.DEALER
-            sock = self._zmq.socket(kind)
-            sock.setsockopt(zmq.LINGER, 0)
-            # The default of 100 ms is what makes most clients slow to see a kernel that has just begun to listen.
-            sock.setsockopt(zmq.RECONNECT_IVL, 3)
-            if not self.spec.get("fork"):  # others take longer, and are asked less and less often
-                sock.setsockopt(zmq.RECONNECT_IVL_MAX, 50)
-            # 0: no limit. A full SUB queue drops messages without a word; output is bounded by the execution's limits instead.
-            sock.setsockopt(zmq.RCVHWM, 0)
-            sock.setsockopt(zmq.SNDHWM, 0)
-            if kind == zmq.SUB:
-                sock.subscribe(b"")
-            else:
-                sock.setsockopt(zmq.IDENTITY, self.wire.session.encode())
-            sock.connect(self._address(channel))
-            self._sockets[channel] = sock
-            self._loop.add_reader(sock, functools.partial(self._receive, channel, sock))
+            kind, identity = (b"SUB", b"") if channel == "iopub" else (b"DEALER", self.wire.session.encode())
+            received = functools.partial(self._receive, channel)
+            self._peers[channel] = Peer(self._loop, self._address(channel), kind, identity, received, retry_s=_RETRY_S, retry_most_s=most_s)
 
     def listen(self, wanted: bool) -> None:
         """Reads what the kernel sends, or leaves it in the sockets for now."""
-        for channel, sock in self._sockets.items():
-            if wanted:
-                self._loop.add_reader(sock, functools.partial(self._receive, channel, sock))
-            else:
-                self._loop.remove_reader(sock)
+        for peer in self._peers.values():
+            peer.listen(wanted)
 
-    def _address(self, channel: str) -> str:
+    def _address(self, channel: str) -> Address:
         ip, port = self.connection["ip"], self.connection[f"{channel}_port"]
-        return f"tcp://{ip}:{port}" if self.connection["transport"] == "tcp" else f"ipc://{ip}-{port}"
+        return (ip, port) if self.connection["transport"] == "tcp" else f"{ip}-{port}".replace("@", "\0", 1)
 
     def _nudge(self) -> None:
         """Asks until the kernel has answered and been heard on iopub: a subscription joins late, and what was published before is lost."""
@@ -217,7 +198,7 @@ class Kernel:
         # Our own tags begin with "~", which no execution's id may have.
         msg_id = self.wire.new_id(tag)
         frames = self.wire.encode(msg_type, content, msg_id=msg_id, metadata=metadata, parent_header=parent)
-        _send_all(self._sockets[channel], frames)
+        self._peers[channel].send(frames)
         return msg_id
 
     def execute(self, execution_id: str, code: str, *, allow_stdin: bool, env: dict[str, str]) -> str:
@@ -227,7 +208,7 @@ class Kernel:
 
     def relay(self, channel: str, parts: list[bytes]) -> None:
         """Sends a frontend's message in its own words, signed here."""
-        _send_all(self._sockets[channel], self.wire.seal(parts))
+        self._peers[channel].send(self.wire.seal(parts))
 
     def input_reply(self, value: str, request: dict[str, Any]) -> None:
         self._send("stdin", "input_reply", {"value": value, "status": "ok"}, tag="~stdin", parent=request)
@@ -266,21 +247,15 @@ class Kernel:
         name, _, _ = rest.rpartition(":")
         return name if name and not name.startswith("~") else None
 
-    def _receive(self, channel: str, sock: zmq.Socket[bytes]) -> None:
-        # A bounded number a turn, so that a kernel that floods does not keep the loop from the others.
-        for _ in range(64):
-            if self.dead:
-                return
-            try:
-                frames = sock.recv_multipart(_NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                message = self.wire.decode(frames)
-            except RemoteProtocolError as exc:
-                log.warning("kernel %s: %s", self.name, exc.detail)
-                continue
-            self._dispatch(channel, message)
+    def _receive(self, channel: str, frames: list[bytes]) -> None:
+        if self.dead:
+            return
+        try:
+            message = self.wire.decode(frames)
+        except RemoteProtocolError as exc:
+            log.warning("kernel %s: %s", self.name, exc.detail)
+            return
+        self._dispatch(channel, message)
 
     def _dispatch(self, channel: str, message: Message) -> None:
         if channel == "iopub":
@@ -351,9 +326,8 @@ class Kernel:
         """After `hold`: a new subscription, with which what was kept comes. Not before the kernel holds it: what it publishes between two subscriptions is lost."""
         if self._on_held is not None:
             self._on_held = self.listen_again
-        elif self._sockets:
-            self._sockets["iopub"].unsubscribe(b"")
-            self._sockets["iopub"].subscribe(b"")
+        elif self._peers:
+            self._peers["iopub"].subscribe_anew()
 
     def kill(self, death: Death | None = None) -> None:
         """Ends the process and its group at once. `death` is what on_death will say."""
@@ -376,8 +350,17 @@ class Kernel:
             self._death = self._death or self._explain(status, oom, swept=self._was_swept())
         death = self._death
         self.ready = False
-        idle = death.reason == "restarted" and self.execution_state == "idle"
-        self._loop.call_later(IDLE_DRAIN_S if idle else DRAIN_S, lambda: self._die(death))
+        until = time.monotonic() + DRAIN_S
+        self._loop.call_later(0, lambda: self._drain(death, until))
+
+    def _drain(self, death: Death, until: float) -> None:
+        """Reads on until nobody is at the other end any more."""
+        for peer in self._peers.values():
+            peer.read_all()
+        if time.monotonic() < until and any(peer.connected for peer in self._peers.values()):
+            self._loop.call_later(_DRAIN_AGAIN_S, lambda: self._drain(death, until))
+        else:
+            self._die(death)
 
     def _was_swept(self) -> bool:
         return self._spawner is not None and self._spawner.swept
@@ -401,8 +384,6 @@ class Kernel:
     def _die(self, death: Death) -> None:
         if self.dead:
             return
-        for channel, sock in self._sockets.items():
-            self._receive_all(channel, sock)
         self.dead = True
         self.execution_state = "dead"
         self.close()
@@ -411,18 +392,13 @@ class Kernel:
         self._waiting.clear()
         self._on_death(death)
 
-    def _receive_all(self, channel: str, sock: zmq.Socket[bytes]) -> None:
-        while sock.poll(0):
-            self._receive(channel, sock)
-
     def close(self) -> None:
         """Lets go of the sockets; the process is not touched."""
         if self._timer:
             self._timer.cancel()
-        for sock in self._sockets.values():
-            self._loop.remove_reader(sock)
-            sock.close()
-        self._sockets.clear()
+        for peer in self._peers.values():
+            peer.close()
+        self._peers.clear()
         if self._log_fd is not None:
             self._read_log()
         if self._log_fd is not None:
@@ -459,25 +435,20 @@ def _cell(code: str, *, silent: bool, allow_stdin: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _send_all(sock: zmq.Socket[bytes], frames: list[bytes]) -> None:
-    # Not send_multipart, which calculates with enumerations for each frame.
-    for frame in frames[:-1]:
-        sock.send(frame, _SNDMORE)
-    sock.send(frames[-1])
-
-
 def new_connection(spec: dict[str, Any], *, number: int, isolated: bool, directory: Path, name: str) -> dict[str, Any]:
     """What goes into a connection file.
 
-    In a sandbox every kernel has five ports of the sandbox's own loopback, so nothing can collide; without one, unix sockets where the kernel can, else ports that are free now.
+    Kernels that can have unix sockets. In a sandbox these are abstract ones, which belong to its network namespace, so that the kernel's user and the host's need no directory together; the others have five
+    ports of the sandbox's own loopback. Nothing can collide there, nor be reached from outside. Without a sandbox they are sockets in a directory, or ports that are free now.
     """
     base: dict[str, Any] = {"key": secrets.token_hex(32), "signature_scheme": "hmac-sha256", "kernel_name": spec.get("language", "")}
     ports = [f"{channel}_port" for channel in ("shell", "iopub", "stdin", "control", "hb")]
+    if spec.get("transport") == "ipc":
+        prefix = f"@{name}" if isolated else str(directory / name)
+        return {**base, "transport": "ipc", "ip": prefix, **{port: i + 1 for i, port in enumerate(ports)}}
     if isolated:
         first = FIRST_PORT + (number * 5) % 4500
         return {**base, "transport": "tcp", "ip": "127.0.0.1", **{port: first + i for i, port in enumerate(ports)}}
-    if spec.get("transport") == "ipc":
-        return {**base, "transport": "ipc", "ip": str(directory / name), **{port: i + 1 for i, port in enumerate(ports)}}
     return {**base, "transport": "tcp", "ip": "127.0.0.1", **dict(zip(ports, _free_ports(5), strict=True))}
 
 

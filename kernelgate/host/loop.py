@@ -1,4 +1,4 @@
-"""A poll loop over file descriptors and ZeroMQ sockets: a fifth of asyncio's cost for an execute, and nothing else needed here."""
+"""A poll loop over file descriptors: a fifth of asyncio's cost for an execute, and nothing else needed here."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import heapq
 import itertools
 import logging
 import math
+import select
 import time
 from collections.abc import Callable
-from typing import Any
-
-import zmq
 
 log = logging.getLogger(__name__)
 
-#: As numbers: each `&` of ZeroMQ's enumerations costs a microsecond.
-_IN, _OUT = int(zmq.POLLIN), int(zmq.POLLOUT)
-#: A timer may be years away, and zmq_poll takes no more than a C long.
+_IN, _OUT = select.POLLIN, select.POLLOUT
+#: A timer may be years away, and poll takes no more than a C int.
 _LONGEST_WAIT_MS = 24 * 3600 * 1000
 
 
@@ -39,36 +36,41 @@ class Loop:
     """
 
     def __init__(self) -> None:
-        self._poller = zmq.Poller()
-        self._readers: dict[Any, Callable[[], None]] = {}
-        self._writers: dict[Any, Callable[[], None]] = {}
+        self._poll = select.poll()
+        self._registered: dict[int, int] = {}
+        self._readers: dict[int, Callable[[], object]] = {}
+        self._writers: dict[int, Callable[[], object]] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
         self._stopped = False
         self.before_wait: Callable[[], object] = lambda: None
 
-    def add_reader(self, source: Any, callback: Callable[[], None]) -> None:
-        self._readers[source] = callback
-        self._register(source)
+    def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
+        self._readers[fd] = callback
+        self._register(fd)
 
-    def add_writer(self, source: int, callback: Callable[[], None]) -> None:
-        self._writers[source] = callback
-        self._register(source)
+    def add_writer(self, fd: int, callback: Callable[[], object]) -> None:
+        self._writers[fd] = callback
+        self._register(fd)
 
-    def remove_reader(self, source: Any) -> None:
-        self._readers.pop(source, None)
-        self._register(source)
+    def remove_reader(self, fd: int) -> None:
+        self._readers.pop(fd, None)
+        self._register(fd)
 
-    def remove_writer(self, source: int) -> None:
-        self._writers.pop(source, None)
-        self._register(source)
+    def remove_writer(self, fd: int) -> None:
+        self._writers.pop(fd, None)
+        self._register(fd)
 
-    def _register(self, source: Any) -> None:
-        wanted = (_IN if source in self._readers else 0) | (_OUT if source in self._writers else 0)
+    def _register(self, fd: int) -> None:
+        wanted = (_IN if fd in self._readers else 0) | (_OUT if fd in self._writers else 0)
+        if wanted == self._registered.get(fd, 0):
+            return
         if wanted:
-            self._poller.register(source, wanted)
-        elif source in self._poller:
-            self._poller.unregister(source)
+            self._registered[fd] = wanted
+            self._poll.register(fd, wanted)
+        else:
+            del self._registered[fd]
+            self._poll.unregister(fd)
 
     def call_at(self, at: float, callback: Callable[[], None]) -> Timer:
         """Calls at a monotonic time in seconds (`time.monotonic`)."""
@@ -85,11 +87,11 @@ class Loop:
     def run(self) -> None:
         while not self._stopped:
             self._guard(self.before_wait)
-            for source, happened in self._poller.poll(self._wait_ms()):
-                if happened & _OUT and (writer := self._writers.get(source)):
+            for fd, happened in self._poll.poll(self._wait_ms()):
+                if happened & _OUT and (writer := self._writers.get(fd)):
                     self._guard(writer)
                 # A hang-up comes as POLLERR alone on some descriptors: the reader finds out.
-                if happened & ~_OUT and (reader := self._readers.get(source)):
+                if happened & ~_OUT and (reader := self._readers.get(fd)):
                     self._guard(reader)
             now = time.monotonic()
             while self._timers and self._timers[0][0] <= now:

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import zmq
-
 from kernelgate import ids
 from kernelgate.errors import (
     CapacityExceeded,
@@ -162,7 +160,6 @@ class SessionHost:
     def __init__(self, config: dict[str, Any], listener: socket.socket, init: socket.socket, pressure: Pressure) -> None:
         self.config, self.pressure = config, pressure
         self.loop = Loop()
-        self.zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self.init = InitClient(self.loop, init)
         self.kernels_dir = Path(config["kernels_dir"])
         self.spool = Spool(Path(config["spool_dir"]))

@@ -9,20 +9,35 @@ import json
 import math
 from typing import Any
 
+import msgspec
 from jupyter_client.jsonutil import json_clean, json_default
 
-__all__ = ["pack"]
+__all__ = ["pack", "unpack"]
 
+#: In a fifth of the time of the standard library's, which does what this one refuses.
+_write, _read = msgspec.json.Encoder().encode, msgspec.json.Decoder().decode
 _encode = json.JSONEncoder(default=json_default, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def pack(obj: Any) -> bytes:
     """JSON in UTF-8: half surrogates are replaced by "?", numbers that JSON does not have by null, as pandas and plotly do."""
     try:
+        return _write(obj)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        pass
+    try:
         text = _encode(obj)
     except (TypeError, ValueError):
         text = _encode(json_clean(_finite(obj)))
     return text.encode("utf-8", "replace")
+
+
+def unpack(text: bytes) -> Any:
+    """What a JSON text says. Raises ValueError, RecursionError."""
+    try:
+        return _read(text)
+    except msgspec.DecodeError:
+        return json.loads(text)
 
 
 def _finite(value: Any) -> Any:

@@ -59,7 +59,7 @@ from ipykernel.kernelbase import Kernel
 from jupyter_client.session import new_id
 from traitlets import Type, default
 
-from kernelgate.kernels import children, dispatch, warm
+from kernelgate.kernels import children, dispatch, rehearsal, warm
 from kernelgate.kernels.shell import Shell, os_system
 from kernelgate.kernels.streams import FLUSH_INTERVAL_S, InputStream, KernelStream, Outbox
 from kernelgate.kernels.warm import CONFIG, forget, namespaces, the_shell
@@ -343,7 +343,7 @@ class KernelApp(IPKernelApp):
         self.profile_dir = the_shell().profile_dir
         # Made before the fork, where there is one: each would copy the pages that it takes. `init_kernel` gives it its sockets.
         self.kernel = PythonKernel.instance(parent=self, session=self.session, log=log, profile_dir=self.profile_dir)
-        self.kernel.shell.kernel = None  # there is nobody to ask yet
+        self.part()
 
     @default("session")
     def _default_session(self) -> WireSession:
@@ -445,20 +445,34 @@ class KernelApp(IPKernelApp):
         """Put the prepared shell and the sockets together."""
         kernel = self.kernel
         kernel.ident = new_id()
-        kernel.iopub_socket, kernel.stdin_socket = self.iopub_socket, self.stdin_socket
+        kernel.record_ports({name + "_port": port for name, port in self._ports.items()})
+        self.join(self.shell_socket, self.control_socket)
+        self.displayhook.get_execution_count = lambda: kernel.execution_count
+        sys.modules["__main__"] = kernel.shell.user_module
+        _inherit_parents(kernel.shell)
+        _allow_asyncio_run()
+
+    def join(self, shell_socket: Any, control_socket: Any) -> None:
+        """From now on the kernel and its shell answer there, and publish by `iopub_socket` and `_outbox`."""
+        kernel = self.kernel
         shell: Any = kernel.shell
+        kernel.iopub_socket, kernel.stdin_socket = self.iopub_socket, self.stdin_socket
         for publisher in (shell.display_pub, shell.displayhook):
             publisher.session, publisher.pub_socket = self.session, self.iopub_socket
         shell.displayhook.topic = kernel._topic("execute_result")
-        kernel.record_ports({name + "_port": port for name, port in self._ports.items()})
-        kernel.attach(self.wire, Channel(self.shell_socket), Channel(self.control_socket))
-        self.displayhook.get_execution_count = lambda: kernel.execution_count
+        kernel.attach(self.wire, Channel(shell_socket), Channel(control_socket))
         kernel.outbox = self._outbox
         self._outbox.cell_running = lambda: kernel.cell_running
         shell.kernel = shell.parent = kernel
-        sys.modules["__main__"] = shell.user_module
-        _inherit_parents(shell)
-        _allow_asyncio_run()
+
+    def part(self) -> None:
+        """The end of what `join` began, where it was not the real one."""
+        kernel = self.kernel
+        shell: Any = kernel.shell
+        kernel.iopub_socket = kernel.stdin_socket = self.iopub_socket = self.stdin_socket = None
+        for publisher in (shell.display_pub, shell.displayhook):
+            publisher.session = publisher.pub_socket = None
+        shell.kernel = None  # there is nobody to ask yet
 
     def init_signal(self) -> None:
         """Handlers, and a descriptor by which the control thread hears of every signal at once."""
@@ -633,7 +647,7 @@ def prepare(preload: list[str]) -> dict[str, Any]:
 
     Nothing is left open: no sockets, no files, no database. The environment is as before.
     """
-    return warm.prepare(preload, KernelApp.instance)
+    return warm.prepare(preload, KernelApp.instance, rehearsal.rehearse)
 
 
 def run(connection_file: str) -> NoReturn:

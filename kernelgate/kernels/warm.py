@@ -107,8 +107,8 @@ class _Nowhere:
         pass
 
 
-def prepare(preload: list[str], make: Callable[[], object]) -> dict[str, Any]:
-    """See `python.prepare`; `make` makes the kernel that the forks will have."""
+def prepare(preload: list[str], make: Callable[[], Any], rehearse: Callable[[Any], object]) -> dict[str, Any]:
+    """See `python.prepare`; `make` makes the kernel that the forks will have, and `rehearse` has it play."""
     added = {
         # A BLAS that starts threads at import would make the process unfit to fork. It stays at
         # one thread in the kernels; a cell can change that with threadpoolctl.
@@ -119,14 +119,14 @@ def prepare(preload: list[str], make: Callable[[], object]) -> dict[str, Any]:
     os.environ.update(added)
     streams = sys.stdout, sys.stderr
     try:
-        return _prepare(preload, make)
+        return _prepare(preload, make, rehearse)
     finally:
         sys.stdout, sys.stderr = streams
         for name in added:
             os.environ.pop(name, None)
 
 
-def _prepare(preload: list[str], make: Callable[[], object]) -> dict[str, Any]:
+def _prepare(preload: list[str], make: Callable[[], Any], rehearse: Callable[[Any], object]) -> dict[str, Any]:
     for name in _LAZY_IMPORTS:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -150,7 +150,9 @@ def _prepare(preload: list[str], make: Callable[[], object]) -> dict[str, Any]:
         viewers.sort(key=lambda viewer: type(viewer).__name__ != "IPythonViewer")
     cells = [*_WARM_CELLS, *(cell for name, cell in _WARM_LIBRARY_CELLS.items() if name in imported)]
     _warm(shell, cells, completions=bool(imported))
-    make()
+    made = make()
+    if imported:
+        rehearse(made)
     return {
         "modules": imported,
         "missing": missing,

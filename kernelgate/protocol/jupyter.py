@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +13,8 @@ from kernelgate.protocol import jsontext
 
 DELIMITER = b"<IDS|MSG>"
 PROTOCOL_VERSION = "5.4"
+#: A message is put together for its signature, but not a large one.
+_JOINED_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -39,14 +40,17 @@ class Wire:
     """
 
     def __init__(self, key: str, session: str) -> None:
-        self._mac = hmac.new(key.encode(), digestmod=hashlib.sha256) if key else None
+        self._key = key.encode()
         self.session = session
         self._numbers = count(1)
 
     def _sign(self, frames: list[bytes]) -> bytes:
-        if self._mac is None:
+        if not self._key:
             return b""
-        mac = self._mac.copy()
+        if len(frames[-1]) <= _JOINED_BYTES:
+            # One call of the library's instead of six of Python's.
+            return hmac.digest(self._key, b"".join(frames), "sha256").hex().encode()
+        mac = hmac.new(self._key, digestmod="sha256")
         for frame in frames:
             mac.update(frame)
         return mac.hexdigest().encode()
@@ -93,7 +97,7 @@ class Wire:
         if len(frames) < start + 6:
             raise RemoteProtocolError("a kernel sent a message with too few frames")
         signature, parts = frames[start + 1], frames[start + 2 : start + 6]
-        if self._mac is not None and not hmac.compare_digest(self._sign(parts), bytes(signature)):
+        if self._key and not hmac.compare_digest(self._sign(parts), bytes(signature)):
             raise RemoteProtocolError("a kernel sent a message with a wrong signature")
         try:
             header, parent, metadata, content = map(jsontext.load, parts)

@@ -24,8 +24,6 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWN
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_NOATIME, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 1024, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
 _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 24, 36, 38
-_MADV_COLLAPSE = 25
-_HUGE_PAGE_BYTES = 2 * 1024 * 1024
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}
 CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP = 5, 6, 7, 8
@@ -122,17 +120,3 @@ def install_filter(program: bytes) -> None:
     buffer = ctypes.create_string_buffer(program, len(program))
     prog = _SockFprog(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     _check(_libc.syscall(_SYS_SECCOMP[os.uname().machine], 1, 0, ctypes.byref(prog)), "seccomp")
-
-
-def collapse_heap() -> None:
-    """Has this process's memory in huge pages where it lies together, so that forking copies one entry for 512. A fork that writes to one copies only the small page.
-
-    Linux before 6.1, or a machine without that much memory in one piece, leaves things as they are.
-    """
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        addresses, permissions, _, _, inode, *name = line.split(maxsplit=5)
-        if not permissions.startswith("rw") or inode != "0" or (name and name != ["[heap]"]):
-            continue
-        start, end = (int(address, 16) for address in addresses.split("-"))
-        for address in range(-(-start // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES, end - _HUGE_PAGE_BYTES + 1, _HUGE_PAGE_BYTES):
-            _libc.madvise(address, _HUGE_PAGE_BYTES, _MADV_COLLAPSE)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import gc
 import importlib
 import json
 import os
@@ -34,7 +33,7 @@ from typing import Any, NoReturn
 from kernelgate.errors import SandboxUnavailable
 from kernelgate.host import session  # noqa: F401 - imported here so that init need not
 from kernelgate.host.init import Init
-from kernelgate.sandbox import build, network, seccomp, syscalls, workspace
+from kernelgate.sandbox import build, heap, network, seccomp, syscalls, workspace
 from kernelgate.sandbox.cgroup import Cgroups
 from kernelgate.sandbox.policy import Limits, Policy
 from kernelgate.sandbox.removal import remove_tree
@@ -79,10 +78,7 @@ class Zygote:
             except BaseException:
                 self._cgroups.remove_all()
                 raise
-        # A child that collects garbage would write to, and so copy, every page of the heap it shares with the zygote.
-        gc.collect()
-        gc.freeze()
-        syscalls.collapse_heap()
+        heap.settle()
         tasks = len(os.listdir("/proc/self/task"))
         if tasks != 1:
             raise SandboxUnavailable(f"the zygote has {tasks} threads after importing {config['preload']}; it must have one to fork safely")

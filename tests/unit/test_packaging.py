@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 # Modules whose package has another name, or comes with a package that is named.
 BROUGHT_BY = {
+    "backports": "backports-tarfile",
     "zmq": "pyzmq",
     "IPython": "ipykernel",
     "traitlets": "ipykernel",
