@@ -5,7 +5,6 @@ Session and context ids are lower case letters and digits only, so that they fit
 
 from __future__ import annotations
 
-import base64
 import re
 import secrets
 import uuid
@@ -14,8 +13,12 @@ _CALLER_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z")
 _SESSION_ID = re.compile(r"s[a-z2-7]{19}\Z")
 
 
+#: For each value of a byte one of 32 characters, each for eight of them.
+_CHARACTERS = b"abcdefghijklmnopqrstuvwxyz234567" * 8
+
+
 def _random(length: int) -> str:
-    return base64.b32encode(secrets.token_bytes(length)).decode().lower().rstrip("=")[:length]
+    return secrets.token_bytes(length).translate(_CHARACTERS).decode()
 
 
 def new_session_id() -> str:

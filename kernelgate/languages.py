@@ -152,7 +152,7 @@ def load(prefix: str | os.PathLike[str] | None = None) -> dict[str, Language]:
     return languages
 
 
-_cache: dict[Path, tuple[float, dict[str, Language]]] = {}
+_cache: dict[str, tuple[float, dict[str, Language]]] = {}
 
 
 def resolve(name: str, prefix: str | os.PathLike[str] | None = None) -> Language:
@@ -164,11 +164,11 @@ def resolve(name: str, prefix: str | os.PathLike[str] | None = None) -> Language
         UnsupportedLanguage: nothing of that name; the error lists those supported.
         LanguageNotInstalled: supported, not ready here; the error says how to get it.
     """
-    root = Path(prefix or sys.prefix)
+    root = os.fspath(prefix or sys.prefix)  # not a Path, which takes longer than all of this
     read_at, languages = _cache.get(root, (-_FRESH_FOR_S, {}))
     language = _match(name, languages)
     if language is None or not language.ready or time.monotonic() - read_at > _FRESH_FOR_S:
-        languages = load(root)
+        languages = load(Path(root))
         _cache[root] = (time.monotonic(), languages)
         language = find(name, languages)
     if not language.ready:

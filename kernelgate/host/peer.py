@@ -45,6 +45,7 @@ class Peer:
         self._greeting = b""  # what is left of it
         self._socket: socket.socket | None = None
         self._decoder = zmtp.Decoder()
+        self._messages: deque[list[bytes]] = deque()
         self._timer: Timer | None = None
         self._listening = True
         self._writes = False
@@ -193,7 +194,13 @@ class Peer:
             if self._subscribes:
                 self._waiting.appendleft(zmtp.encode([zmtp.SUBSCRIBE]))
             self._push()
-        for message in messages:
-            if self._closed:
-                return
-            self._on_message(message)
+        self._messages += messages
+        self._deliver()
+
+    def _deliver(self) -> None:
+        try:
+            while self._messages and not self._closed:
+                self._on_message(self._messages.popleft())
+        finally:
+            if self._messages and not self._closed:
+                self._loop.call_later(0, self._deliver)  # one could not be dealt with; the others can

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import time
@@ -35,7 +34,8 @@ class _Connection:
 
     async def receive(self) -> frame.Frame:
         head_size, body_size = frame.lengths(await self.reader.readexactly(frame.PREFIX_BYTES))
-        return frame.header(await self.reader.readexactly(head_size)), await self.reader.readexactly(body_size)
+        data = await self.reader.readexactly(head_size + body_size)
+        return frame.header(data[:head_size]), data[head_size:]
 
     def close(self) -> None:
         self.writer.close()
@@ -68,9 +68,7 @@ class Upload:
                 await self._connection.send({"end": True}, b"")
             answer = await self._answer
             while True:
-                error = answer[0].get("error")
-                if isinstance(error, dict):
-                    raise _error(error)
+                _raise_error(answer[0])
                 frames.append(answer)
                 if answer[0].get("end") or len(frames) > _MAX_ANSWER_FRAMES:
                     return frames
@@ -106,9 +104,7 @@ class Duplex:
             header, body = await self._connection.receive()
         except (OSError, asyncio.IncompleteReadError) as exc:
             raise HostUnavailable("the session's host hung up") from exc
-        error = header.get("error")
-        if isinstance(error, dict):
-            raise _error(error)
+        _raise_error(header)
         return header, body
 
     def close(self) -> None:
@@ -140,12 +136,18 @@ class Link:
             raise HostUnavailable("the session's host does not answer") from exc
 
     async def request(self, op: str, body: bytes = b"", **fields: Any) -> frame.Frame:
-        """One request, one answer. If cancelled, the connection is dropped and the host goes on with what was asked."""
-        async with contextlib.aclosing(self.stream(op, body, **fields)) as frames:
-            async for header, answer in frames:
-                if header.get("end"):
+        """One request, and the last frame of its answer. If cancelled, the connection is dropped and the host goes on with what was asked."""
+        connection = await self._send({"op": op, **fields}, body)
+        whole = False
+        try:
+            while True:
+                header, answer = await self._receive(connection)
+                whole = bool(header.get("end"))
+                _raise_error(header)
+                if whole:
                     return header, answer
-        raise HostUnavailable("the session's host hung up")
+        finally:
+            self._let_go(connection, whole=whole)
 
     async def stream(self, op: str, body: bytes = b"", **fields: Any) -> AsyncGenerator[frame.Frame, None]:
         """One request, and the frames of its answer, the last one included. Not reading holds the host back."""
@@ -153,20 +155,26 @@ class Link:
         whole = False
         try:
             while not whole:
-                header, answer = await connection.receive()
+                header, answer = await self._receive(connection)
                 whole = bool(header.get("end"))
-                error = header.get("error")
-                if isinstance(error, dict):
-                    raise _error(error)
+                _raise_error(header)
                 yield header, answer
+        finally:
+            self._let_go(connection, whole=whole)
+
+    @staticmethod
+    async def _receive(connection: _Connection) -> frame.Frame:
+        try:
+            return await connection.receive()
         except (OSError, asyncio.IncompleteReadError) as exc:
             raise HostUnavailable("the session's host hung up") from exc
-        finally:
-            if whole and not self._closed and len(self._kept) < KEPT_CONNECTIONS:
-                connection.used_at = time.monotonic()
-                self._kept.append(connection)
-            else:
-                connection.close()
+
+    def _let_go(self, connection: _Connection, *, whole: bool) -> None:
+        if whole and not self._closed and len(self._kept) < KEPT_CONNECTIONS:
+            connection.used_at = time.monotonic()
+            self._kept.append(connection)
+        else:
+            connection.close()
 
     async def upload(self, op: str, **fields: Any) -> Upload:
         """A request whose body follows piece by piece."""
@@ -201,6 +209,13 @@ class Link:
         self._closed = True
         while self._kept:
             self._kept.pop().close()
+
+
+def _raise_error(header: dict[str, Any]) -> None:
+    """What the host answered with, if it is an error."""
+    error = header.get("error")
+    if isinstance(error, dict):
+        raise _error(error)
 
 
 def _error(error: dict[str, Any]) -> KernelgateError:

@@ -190,6 +190,26 @@ def test_what_was_sent_before_the_end_is_read_and_the_end_is_seen(stage):
     assert not peer.connected
 
 
+def test_a_message_that_cannot_be_dealt_with_takes_no_other_with_it(stage, caplog):
+    url, address = stage.address("abstract")
+    router = stage.bound(zmq.ROUTER, url)
+    peer = stage.peer(address)
+
+    def dealt_with(message):
+        if message == [b"2"]:
+            raise ValueError("a bug")
+        stage.heard.append(message)
+
+    peer._on_message = dealt_with
+    peer.send([b"hello"])
+    stage.run_until(lambda: router.poll(0))
+    for number in range(5):
+        router.send_multipart([b"kg", b"%d" % number])
+    stage.run_until(lambda: len(stage.heard) == 4)
+    assert stage.heard == [[b"0"], [b"1"], [b"3"], [b"4"]]
+    assert "a callback of the session host failed" in caplog.text
+
+
 def test_who_speaks_something_else_is_left_and_tried_again(stage):
     _, address = stage.address("tcp")
     with socket.socket() as listener:
