@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 
 import pytest
@@ -144,13 +146,57 @@ def test_a_restart_is_told_to_every_client(server, api, own_kernel):
 def test_a_kernel_that_dies_is_announced_and_another_takes_its_place(server, own_kernel):
     """What it ran and what waited for it is answered: nobody waits for ever."""
     with Frontend(server, own_kernel) as one, Frontend(server, own_kernel) as other:
-        died = one.execute("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+        died = one.execute("import os, signal, time; time.sleep(0.3); os.kill(os.getpid(), signal.SIGKILL)")
+        one.wait(lambda message: kind(message) == "iopub:execute_input")
         waits = one.execute("'never'")
         assert one.reply(died)["content"]["ename"] == "KernelDied"
         assert one.reply(waits)["content"]["status"] == "aborted"
         for client in (one, other):
             client.wait(lambda message: state(message) == "restarting")
         assert statuses(one.run("6*7")) == ["ok"]
+
+
+class Mute:
+    """A frontend that answers no pings, by hand: so that nobody knows what it has read."""
+
+    def __init__(self, server, kernel):
+        address = server.url.removeprefix("http://")
+        host, _, port = address.partition(":")
+        self.socket, self.heard = socket.create_connection((host, int(port)), timeout=30), b""
+        self.socket.sendall(
+            f"GET /api/kernels/{kernel}/channels?session_id=mute HTTP/1.1\r\nHost: {address}\r\nAuthorization: token {server.token}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        self.read_until(b"\r\n\r\n")
+
+    def send(self, opcode, data):
+        size = bytes([0x80 | len(data)]) if len(data) < 126 else bytes([0xFE]) + len(data).to_bytes(2, "big")
+        self.socket.sendall(bytes([0x80 | opcode]) + size + bytes(4) + data)
+
+    def ask(self, msg_type, **content):
+        header = {"msg_id": msg_type, "msg_type": msg_type, "session": "mute", "username": "", "version": "5.3"}
+        self.send(1, json.dumps({"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}).encode())
+
+    def read_until(self, *words):
+        while not all(word in self.heard for word in words):
+            data = self.socket.recv(65536)
+            assert data, self.heard
+            self.heard += data
+
+
+@pytest.mark.parametrize("code", [b"", (1000).to_bytes(2, "big")])
+def test_who_connects_again_because_of_a_restart_is_not_told_of_it_twice(server, own_kernel, code):
+    """JupyterLab does so on each word of a restart, and would for ever."""
+    first = Mute(server, own_kernel)
+    first.ask("execute_request", code="for number in range(20): print(number, flush=True)\nimport os; os._exit(1)")
+    first.read_until(b'"restarting"')
+    first.send(8, code)
+    first.socket.close()
+    second = Mute(server, own_kernel)
+    second.ask("kernel_info_request")
+    second.read_until(b'"kernel_info_reply"')
+    assert b'"restarting"' not in second.heard
+    second.socket.close()
 
 
 def test_a_failure_takes_its_clients_waiting_cells_with_it_and_no_others(server, kernel, api):

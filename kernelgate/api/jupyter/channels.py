@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: A batch of so few messages that was sent so short a time before a client's goodbye, and not confirmed yet, counts as seen.
 _TRUSTED_MESSAGES, _TRUSTED_S = 3, 0.1
+#: The content of a status message is not longer.
+_STATUS_BYTES = 64
 #: Pings under way. Node's `ws` hangs up at 60.
 _PINGS = 16
 #: A client that leaves its first ping unanswered for so long answers none.
@@ -73,6 +75,9 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
         # (number, messages, when) of the last batches; more than are trusted need not be told apart.
         self._unconfirmed: deque[tuple[int, int, float]] = deque(maxlen=_TRUSTED_MESSAGES + 1)
         self._first_ping_at = 0.0
+        # The last batch in which the kernel was said to restart.
+        self._restarting = self._said_goodbye = False
+        self._restarted_at = 0
 
     async def prepare(self) -> None:
         self.enter()
@@ -118,11 +123,25 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
 
     def open(self, *_: str, **__: str) -> None:
         self.set_nodelay(True)  # without it a cell takes 40 ms more
+        self._hear_goodbye()
         self._opened = True
         self.kernel.session.busy += 1
         self.services.metrics.streams.inc()
         self.services.channels.add(self)
         self._tasks.start(self._serve(), "frontend:serve")
+
+    def _hear_goodbye(self) -> None:
+        """Notes that the client has closed: its close may have no code, and what breaks looks the same then."""
+        connection = self.ws_connection
+        assert connection is not None
+        close = connection.close
+
+        def closes(code: int | None = None, reason: str | None = None) -> None:
+            # Tornado answers a close with one of its own; one that it heard nothing of it ends for both.
+            self._said_goodbye |= connection.client_terminated and not connection.server_terminated
+            close(code, reason)
+
+        connection.close = closes  # type: ignore[method-assign]
 
     def on_close(self) -> None:
         if not self._opened:
@@ -174,8 +193,10 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
             return self._sent
         just_now = bool(self._unconfirmed) and time.monotonic() - self._unconfirmed[0][2] < _TRUSTED_S
         few = sum(count for _, count, _ in self._unconfirmed) <= _TRUSTED_MESSAGES
-        said_goodbye = self.close_code is not None
-        return self._sent if said_goodbye and just_now and few else self._seen
+        if not self._said_goodbye:
+            return self._seen
+        # On a restart JupyterLab connects again: who says goodbye after that has seen it, and must not be told twice.
+        return self._sent if just_now and few else max(self._seen, self._restarted_at)
 
     async def _report(self) -> None:
         """Tells the host how far the client has come, for when this gateway cannot do so any more."""
@@ -264,6 +285,8 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
                 raise RemoteProtocolError("the session's host sent something that is no message") from exc
             await self._put(messages)
             self._sent = _number(header)
+            if self._restarting:
+                self._restarting, self._restarted_at = False, self._sent
             self._unconfirmed.append((self._sent, len(messages), time.monotonic()))
             self._ask_how_far()
             if not self._answers_pings and not self._left:
@@ -282,6 +305,8 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
                 continue
             if channel == "shell":
                 self._count(parts)
+            elif channel == "iopub" and b'"restarting"' in parts[3][:_STATUS_BYTES] and b'"status"' in parts[0]:
+                self._restarting = True
             future = self.write_message(framed, binary=isinstance(framed, bytes))
             # Of the messages of a batch the last one is waited for: where it cannot be written, none before it matters.
             future.add_done_callback(looked_at)
