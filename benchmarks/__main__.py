@@ -40,6 +40,8 @@ EXECUTE_S = 5.0
 PRINTED = 100_000_000
 PRINT = f"import sys\nfor _ in range({PRINTED // 1_000_000}): _ = sys.stdout.write('x' * 999_999 + '\\n')"
 LIBRARIES = "import numpy, pandas, matplotlib"
+#: All that a live session takes, what the system needs for it included.
+SESSION_KIB = 22 * 1024
 UNFLUSHED = "import time\nprint('x')\ntime.sleep(0.4)"
 
 
@@ -369,34 +371,45 @@ class Bench:
 
         stock = asyncio.run(floor())
         limit = f"sessions.max_sessions={self.sessions + 10}"
-        with (
-            self.server("sessions.pool_size=0", limit) as server,
-            closing(Http(server.url, server.token)) as client,
-        ):
-            for number in range(min(self.sessions, 100)):
-                client.run(client.create(), "1")
-                if number + 1 in (20, 100):
-                    self._add_memory("a live Python session", server, number + 1, stock)
-        if self.sessions < 20:
-            return
+        with self.server("sessions.pool_size=0", limit) as server, closing(Http(server.url, server.token)) as client:
+            made: list[str] = []
+            while len(made) < self.sessions:
+                made.append(client.create())
+                client.run(made[-1], "1")
+                if len(made) in (20, 100, 1000):
+                    self._add_memory("a live Python session", server, len(made), stock)
+            share = self._idle_share(server)
+            times, answering = self._ask_all(client, made)
+        self.add("live Python sessions held, each answering", answering, "sessions", "1000")
+        self.add("an execute in each of them, p50", p50(times), "ms")
+        self.add(f"{self.sessions} idle sessions", share, "% of a core", "< 2 (1000)")
+        count = min(self.sessions, 100)
         with (
             self.server("sessions.pool_size=0", limit, "sessions.host_sleep_s=10") as server,
             closing(Http(server.url, server.token)) as client,
         ):
-            made = [client.create() for _ in range(self.sessions)]
-            for name in made:
-                client.run(name, "1")
-            pids = [server.pid, *(pid for init in inits(server) for pid in (init, *descendants(init)))]
+            made = [client.create() for _ in range(count)]
+            self._ask_all(client, made)
             time.sleep(2 * INTERVAL_S + 2)  # each host looks once more at what its session used, and sleeps then
-            self._add_memory("one that is idle, with sessions.host_sleep_s = 10", server, self.sessions, stock)
-            before, begun = processor_s(pids), time.monotonic()
-            time.sleep(10)
-            share = 100 * (processor_s(pids) - before) / (time.monotonic() - begun)
-            answers: list[str] = []
-            times = [time_ms for name in made for time_ms in measure(lambda name=name: answers.append(client.run(name, "1")["text"]), 1)]  # type: ignore[misc]
-        self.add("live Python sessions held, each answering", answers.count("1"), "sessions", "1000")
+            self._add_memory("one that is idle, with sessions.host_sleep_s = 10", server, count, stock)
+            times, _ = self._ask_all(client, made)
         self.add("first execute after that, p50", p50(times), "ms")
-        self.add(f"{self.sessions} idle sessions", share, "% of a core", "< 2 (1000)")
+
+    @staticmethod
+    def _idle_share(server: Server) -> float:
+        """Of a core, in percent: what a server and its sessions take while nothing happens."""
+        time.sleep(5)
+        pids = [server.pid, *(pid for init in inits(server) for pid in (init, *descendants(init)))]
+        before, begun = processor_s(pids), time.monotonic()
+        time.sleep(10)
+        return 100 * (processor_s(pids) - before) / (time.monotonic() - begun)
+
+    @staticmethod
+    def _ask_all(client: Http, sessions: list[str]) -> tuple[list[float], int]:
+        """How long a cell took in each, and how many gave the right answer."""
+        answers: list[str] = []
+        times = [time_ms for name in sessions for time_ms in measure(lambda name=name: answers.append(client.run(name, "1")["text"]), 1)]  # type: ignore[misc]
+        return times, answers.count("1")
 
     def _add_memory(self, what: str, server: Server, count: int, stock: float) -> None:
         used = {"init": 0.0, "host": 0.0, "kernel": 0.0, "gateway": pss(server.pid) / MiB}
@@ -413,6 +426,12 @@ class Bench:
             "<= 20",
             ("one stock ipykernel", stock),
         )
+
+
+def held_here() -> int:
+    """How many live sessions this machine has memory for, up to 1000."""
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return min(1000, int(facts["MemAvailable"].split()[0]) // SESSION_KIB)
 
 
 def inits(server: Server) -> list[int]:
@@ -488,7 +507,9 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="writes the rows to this file as well")
     parser.add_argument("--only", nargs="*", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--rounds", type=int, default=24)
-    parser.add_argument("--sessions", type=int, default=100, help="how many live sessions to hold; 1000 want 24 GiB")
+    parser.add_argument(
+        "--sessions", type=int, default=held_here(), help="how many live sessions to hold; by default 1000, or what there is memory for"
+    )
     arguments = parser.parse_args()
     if arguments.peers is not None:
         subprocess.run([arguments.peers, "-c", "import kernel_gateway"], check=True)
