@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -31,14 +32,24 @@ SETTINGS = (
 class Chaos:
     """A server on a small disk in memory, its callers, and the faults."""
 
-    def __init__(self, directory: Path, *, seed: int, sessions: int, creates: int = 250, size_mib: int = 1024, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        seed: int,
+        sessions: int,
+        creates: int = 250,
+        size_mib: int = 1024,
+        quiet: bool = False,
+        settings: Sequence[str] = (),
+    ) -> None:
         self.seed, self.quiet = seed, quiet
         self.chance = Random(seed)
         self.directory = directory
         self.data = directory / "data"
         self.size_mib = size_mib
         self.ledger = Ledger()
-        self.server = ChaosServer(self.data, *SETTINGS, embedded=False)
+        self.server = ChaosServer(self.data, *SETTINGS, *settings, embedded=False)
         self.callers = [
             Caller(self.server, self.ledger, f"c{number}", LANGUAGES[number % len(LANGUAGES)], seed * 1000 + number)
             for number in range(sessions)
@@ -150,6 +161,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="how often the gateway is killed")
     parser.add_argument("--rounds", type=int, default=4, help="how often every other fault is injected")
     parser.add_argument("--between-s", type=float, default=1.0, help="seconds between two faults, on average")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the server besides, SECTION.KEY=VALUE")
     parser.add_argument("--only", default="", help=f"these faults alone: {', '.join(FAULTS)}")
     arguments = parser.parse_args()
     only = [name for name in arguments.only.split(",") if name]
@@ -158,7 +170,7 @@ def main() -> int:
     seed = arguments.seed if arguments.seed is not None else Random().randrange(1_000_000)
     print(f"seed {seed}, {arguments.sessions} sessions", flush=True)
     with tempfile.TemporaryDirectory(prefix="kernelgate-chaos-") as directory:
-        chaos = Chaos(Path(directory), seed=seed, sessions=arguments.sessions)
+        chaos = Chaos(Path(directory), seed=seed, sessions=arguments.sessions, settings=arguments.set)
         plan = plan_of(chaos.chance, kills=arguments.kills, rounds=arguments.rounds, only=only)
         started = time.monotonic()
         chaos.run(plan, between_s=arguments.between_s)

@@ -178,9 +178,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak ARGS=", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--set", action="append", default=[], help="a setting of the server besides, SECTION.KEY=VALUE")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kernelgate-soak-") as directory:
-        server = Server(Path(directory) / "data", *SETTINGS)
+        server = Server(Path(directory) / "data", *SETTINGS, *arguments.set)
         with server:
             soak = Soak(server, seed=arguments.seed)
             soak.run(arguments.minutes)
