@@ -57,7 +57,8 @@ def rehearse(app: KernelApp) -> None:
             kernel.begin(loop)
             heard, asks = client(zmq.SUB, "iopub"), client(zmq.DEALER, "shell")
             heard.subscribe(b"")
-            loop.run_until_complete(asyncio.wait_for(_play(asks, heard, app.session), _GIVE_UP_S))
+            with contextlib.suppress(TimeoutError):  # on a machine that does not get to it: kernels work without
+                loop.run_until_complete(asyncio.wait_for(_play(asks, heard, app.session), _GIVE_UP_S))
         finally:
             sys.stdout, sys.stderr = streams
             sys.modules["__main__"] = main

@@ -47,6 +47,16 @@ class Stage:
         self.peers.append(made)
         return made
 
+    def met(self):
+        """A router and a peer that have spoken."""
+        url, address = self.address("abstract")
+        router = self.bound(zmq.ROUTER, url)
+        peer = self.peer(address)
+        peer.send([b"hello"])
+        self.run_until(lambda: router.poll(0))
+        assert router.recv_multipart() == [b"kg", b"hello"]
+        return router, peer
+
     def run_until(self, holds):
         until = time.monotonic() + LIMIT_S
 
@@ -155,12 +165,7 @@ def test_much_at_once_both_ways_is_whole_and_in_order(stage):
 
 
 def test_while_it_does_not_listen_everything_waits(stage):
-    url, address = stage.address("abstract")
-    router = stage.bound(zmq.ROUTER, url)
-    peer = stage.peer(address)
-    peer.send([b"hello"])
-    stage.run_until(lambda: router.poll(0))
-    router.recv_multipart()
+    router, peer = stage.met()
     peer.listen(False)
     for number in range(5):
         router.send_multipart([b"kg", b"%d" % number])
@@ -174,12 +179,7 @@ def test_while_it_does_not_listen_everything_waits(stage):
 
 
 def test_what_was_sent_before_the_end_is_read_and_the_end_is_seen(stage):
-    url, address = stage.address("abstract")
-    router = stage.bound(zmq.ROUTER, url)
-    peer = stage.peer(address)
-    peer.send([b"hello"])
-    stage.run_until(lambda: router.poll(0))
-    router.recv_multipart()
+    router, peer = stage.met()
     peer.listen(False)
     router.send_multipart([b"kg", b"last words"])
     router.close(linger=1000)
@@ -191,9 +191,7 @@ def test_what_was_sent_before_the_end_is_read_and_the_end_is_seen(stage):
 
 
 def test_a_message_that_cannot_be_dealt_with_takes_no_other_with_it(stage, caplog):
-    url, address = stage.address("abstract")
-    router = stage.bound(zmq.ROUTER, url)
-    peer = stage.peer(address)
+    router, peer = stage.met()
 
     def dealt_with(message):
         if message == [b"2"]:
@@ -201,8 +199,6 @@ def test_a_message_that_cannot_be_dealt_with_takes_no_other_with_it(stage, caplo
         stage.heard.append(message)
 
     peer._on_message = dealt_with
-    peer.send([b"hello"])
-    stage.run_until(lambda: router.poll(0))
     for number in range(5):
         router.send_multipart([b"kg", b"%d" % number])
     stage.run_until(lambda: len(stage.heard) == 4)
