@@ -88,6 +88,8 @@ class Keeper:
         self._closing = False
         self._turns = asyncio.Semaphore(_MAKING_AT_ONCE)
         self._under_way: set[str] = set()
+        #: What is lost, until that is written down: a disk may be full, and whoever asks is told so from now on.
+        self._lost: dict[str, Row] = {}
         self._culling = False
         self._culler: asyncio.Task[None] | None = None
         self._filler: asyncio.Task[None] | None = None
@@ -170,9 +172,11 @@ class Keeper:
             await self._unmake(row)
             return
         self.counts["lost"] += 1
+        lost = self._lost[row.id] = replace(row, state="lost", reason=reason, ended_at=time.time())
 
         async def lose() -> None:
-            self.registry.lose(row.id, reason, time.time())  # first: whoever asks is told so from now on
+            self.registry.lose(row.id, reason, lost.ended_at or 0.0)
+            self._lost.pop(row.id, None)
             await self.node.end(row.id, row.pid, row.start_ticks, remove=False)
 
         await self._surely(lose)
@@ -442,7 +446,11 @@ class Keeper:
         row = self.registry.get(session_id) if ids.is_session_id(session_id) else None
         if row is None or row.token_id != token_id or row.state in ("ready", "starting"):
             raise SessionNotFound(f"there is no session {session_id!r}")
-        return row
+        return self.known(row)
+
+    def known(self, row: Row) -> Row:
+        """What there is to say of a session that the registry says this of."""
+        return self._lost.get(row.id, row)
 
     async def describe(self, session: Session) -> dict[str, Any]:
         header, _ = await session.link.request("hello")
@@ -459,7 +467,7 @@ class Keeper:
         if session is not None:
             with contextlib.suppress(HostUnavailable):
                 return await self.describe(session)
-        return describe(row, cwd=self.node.policy.cwd)
+        return describe(self.known(row), cwd=self.node.policy.cwd)
 
     def live(self) -> list[Session]:
         return list(self._live.values())

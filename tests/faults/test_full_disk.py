@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
 
-from tests.faults.machine import full_disk, memory_disk
+from tests.faults.machine import full_disk, memory_disk, processes_of
 from tests.support.server import Server
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.python, pytest.mark.slow]
@@ -48,3 +50,26 @@ def test_what_cannot_be_written_is_refused_and_what_runs_waits(server):
         assert api.run(session, "kept")["text"] == "1"
         api.delete(session)
         api.delete(api.create())
+
+
+def test_a_session_that_is_lost_is_shown_as_lost_before_that_can_be_written(server):
+    """It was shown as running, and as being deleted, until there was room."""
+    with server.api() as api:
+        session = api.create()
+        (init,) = processes_of(server, session)["init"]
+
+        def lost():
+            found = api.call("GET", f"/v1/sessions/{session}")
+            return found["state"] == "lost" and found["reason"] == "its sandbox ended unexpectedly" and found["ended_at"]
+
+        with full_disk(server.data_dir):
+            os.kill(init, signal.SIGKILL)
+            api.until(lost)
+            refused = api.call("POST", f"/v1/sessions/{session}/executions", 410, json={"code": "1"})
+            assert "its sandbox ended unexpectedly" in refused["error"]["message"]
+            assert [one["state"] for one in api.call("GET", "/v1/sessions")["sessions"]] == ["lost"]
+            assert processes_of(server, session)["init"]  # the registry has not heard of it
+        api.until(lambda: not processes_of(server, session)["init"])
+        assert lost()
+        api.delete(session)
+        assert api.call("GET", "/v1/sessions")["sessions"] == []
