@@ -104,6 +104,8 @@ class Connection:
         self.fd = sock.fileno()
         self.closed = False
         self.busy = False
+        self.used = False
+        """Whether it has had a request: who has just connected is about to make one."""
         self._decoder = frame.Decoder()
         self._out: list[memoryview] = []
         self.cursor: Stream | None = None
@@ -149,7 +151,7 @@ class Connection:
             self.upload = None  # answered before it was over
 
     def _request(self, fields: dict[str, Any], body: bytes) -> None:
-        self.busy = True
+        self.busy = self.used = True
         if fields.get("upload"):
             self.upload = Upload(self)
         request = Request(self, fields, body)
@@ -275,7 +277,7 @@ class Server:
     def is_quiet(self) -> bool:
         """Whether no request is under way."""
         return not (self._streams or self._waiting) and all(
-            not one.busy and one.writable and one.upload is None for one in self._connections
+            one.used and not one.busy and one.writable and one.upload is None for one in self._connections
         )
 
     def listen(self, wanted: bool) -> None:

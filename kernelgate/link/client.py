@@ -118,8 +118,8 @@ class Link:
     `errors.HOST_ERRORS` that the host answers with.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, kept_s: float = KEPT_S) -> None:
+        self._path, self._kept_s = path, kept_s
         self._kept: list[_Connection] = []
         self._tasks = Tasks()
         self._closed = False
@@ -200,7 +200,7 @@ class Link:
         """A kept connection may have been closed by a host that died since; nothing was sent on it then, and the next one is looked at."""
         while self._kept:
             connection = self._kept.pop()
-            if time.monotonic() < connection.used_at + KEPT_S and not (connection.reader.at_eof() or connection.writer.is_closing()):
+            if time.monotonic() < connection.used_at + self._kept_s and not (connection.reader.at_eof() or connection.writer.is_closing()):
                 return connection
             connection.close()
         return None

@@ -39,6 +39,8 @@ _SAVE_ACTIVITY_EVERY_S = 10.0
 _CLOCK_JUMP_S = 5.0
 #: What could not be taken away is tried again after.
 _UNMAKE_AGAIN_S = 2.0
+#: A host that hung up is there again within some 20 ms.
+_HELLO_AGAIN_S = 0.05
 #: Sandboxes are made one after the other, by one process; more callers than this wait here, where those who leave can be left out.
 _MAKING_AT_ONCE = 4
 #: How long those who are being given a session when the gateway drains are waited for.
@@ -157,7 +159,7 @@ class Keeper:
             if row.isolated != self.node.isolated or row.state == "starting" or not self.node.is_alive(row.pid, row.start_ticks):
                 raise HostUnavailable("its sandbox was gone when the gateway started")
             async with asyncio.timeout(10):
-                header, _ = await session.link.request("hello")
+                header = await self._hello(session)
             session.last_activity_at = max(row.last_activity_at, time.time() - float(header["ok"]["idle_s"]))
         except (KernelgateError, OSError) as exc:
             await self._lose(row, str(exc) or "its host did not answer when the gateway started")
@@ -166,6 +168,18 @@ class Keeper:
             self._ready.append(session)
         else:
             self._live[row.id] = session
+
+    async def _hello(self, session: Session) -> dict[str, Any]:
+        """What the host of a session says of itself. One that died is started again by its init, and one that was falling asleep is woken: as long as there is an init, it is asked again."""
+        while True:
+            try:
+                header, _ = await session.link.request("hello")
+            except HostUnavailable:
+                if not self.node.is_alive(session.row.pid, session.row.start_ticks):
+                    raise
+                await asyncio.sleep(_HELLO_AGAIN_S)
+            else:
+                return header
 
     async def _lose(self, row: Row, reason: str) -> None:
         if row.state != "running":

@@ -25,7 +25,7 @@ import kernelgate
 from kernelgate import ids, languages
 from kernelgate._aio import Tasks
 from kernelgate.errors import SandboxUnavailable
-from kernelgate.link.client import Link
+from kernelgate.link.client import KEPT_S, Link
 from kernelgate.sandbox import network
 from kernelgate.sandbox.policy import Limits, Policy
 from kernelgate.sessions import limits as session_limits
@@ -314,7 +314,10 @@ class Node:
         await self._call({"op": "end", "session_id": session_id, "pid": pid, "start_ticks": start_ticks, "remove": remove})
 
     def link(self, session_id: str) -> Link:
-        return Link(self.directory(session_id) / "link.sock")
+        """To a session's host. One that may sleep soon is not asked over a connection that it may be closing."""
+        sleeps_after_s = self._settings.sessions.host_sleep_s
+        kept_s = KEPT_S if sleeps_after_s is None else min(KEPT_S, sleeps_after_s / 2)
+        return Link(self.directory(session_id) / "link.sock", kept_s=kept_s)
 
     def directory(self, session_id: str) -> Path:
         return self._data / "sessions" / session_id

@@ -36,8 +36,7 @@ def test_a_host_cannot_break_out_with_what_it_says(said):
 
 
 @pytest.mark.parametrize(("kept_s", "connections"), [(60.0, 1), (0.0, 2)])
-def test_a_connection_is_used_again_for_as_long_as_a_host_does_not_sleep(tmp_path, monkeypatch, kept_s, connections):
-    monkeypatch.setattr(client, "KEPT_S", kept_s)
+def test_a_connection_is_used_again_for_as_long_as_a_host_does_not_sleep(tmp_path, kept_s, connections):
     answering = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,7 +48,7 @@ def test_a_connection_is_used_again_for_as_long_as_a_host_does_not_sleep(tmp_pat
 
     async def ask_twice() -> None:
         async with await asyncio.start_unix_server(answer, tmp_path / "s"):
-            link = client.Link(tmp_path / "s")
+            link = client.Link(tmp_path / "s", kept_s=kept_s)
             for _ in range(2):
                 assert await link.request("hello") == ({"ok": {}, "end": True}, b"")
             link.close()
