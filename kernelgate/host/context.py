@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: Executions waiting on one context; more are refused rather than kept.
 MAX_QUEUED = 1000
+#: What a kernel published before it answered may be read after the answer: they come by different sockets.
+_SETTLE_S = 0.2
 #: How long an interrupted kernel has to answer before it is restarted. Contracts say one second; a loaded machine gets more.
 INTERRUPT_GRACE_S = 5.0
 #: Some kernels lose a signal that comes at a bad moment (between two cells, in native code): it is sent again meanwhile.
@@ -191,14 +193,23 @@ class Context:
 
     def _ready(self) -> None:
         self.death = None
-        if self.current is not None and self.current.execution.replied_at is None and self.spec.get("serial_shell", True):
-            # An adopted kernel answers one request after the other, and has answered a later one: the reply of this one went to the dead host.
-            self._finished(self.current, self.current.execution.reply_lost(time.monotonic()))
+        job, kernel = self.current, self.kernel
+        if job is not None and kernel is not None and job.execution.replied_at is None:
+            # An adopted kernel. One that answers one request after the other has answered a later one: the reply of this one went to the dead host.
+            if self.spec.get("serial_shell", True):
+                self._reply_lost(job)
+            else:
+                kernel.ask_after_cells(lambda: self.host.loop.call_later(_SETTLE_S, lambda: self._reply_lost(job)))
         self.host.emit(None, "kernel", {"context_id": self.id, "event": "ready", "generation": self.generation})
         self._up(None)
         if self.relay is not None:
             self.relay.kernel_ready()
         self._next()
+
+    def _reply_lost(self, job: Job) -> None:
+        """It has ended, and its reply went to nobody."""
+        if self.current is job and job.execution.replied_at is None:
+            self._finished(job, job.execution.reply_lost(time.monotonic()))
 
     def _up(self, death: Death | None) -> None:
         waiting, self._on_up = self._on_up, []

@@ -232,6 +232,10 @@ class Kernel:
         content = _cell(code, silent=True, allow_stdin=False)
         self.ask("execute_request", content, lambda _: answer(), tag=_WARM_UP, metadata={"kernelgate": {"warm": True}})
 
+    def ask_after_cells(self, answer: Callable[[], object]) -> None:
+        """Calls `answer` when the cells that it was sent until now have ended: an empty one comes after them, also where other requests do not."""
+        self.ask("execute_request", _cell("", silent=True, allow_stdin=False), lambda _: answer(), tag="~after")
+
     def is_of_warm_up(self, message: Message) -> bool:
         """Whether a message comes from that cell; its output may come after its reply, and must not be taken for a caller's."""
         return message.parent_id.startswith(f"{self.wire.session}:{_WARM_UP}:")

@@ -215,6 +215,37 @@ def test_the_host_killed_while_a_cell_runs(server):
         api.delete(session)
 
 
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("python", "print('out', flush=True)\nimport time; time.sleep(0.5)\nopen('done', 'w').close()"),
+        pytest.param(
+            "javascript",
+            "console.log('out'); await new Promise(go => setTimeout(go, 500)); require('fs').writeFileSync('done', '')",
+            marks=pytest.mark.javascript,
+        ),
+    ],
+)
+def test_what_ends_while_there_is_no_host_has_ended(server, language, code):
+    """Its reply, and that the kernel is idle again, went to nobody. JavaScript's kernel answers while cells run, so that an answer says nothing of them: the execution was waited for until its time was over."""
+    with server.api() as api:
+        session = api.create()
+        api.run(session, "1", language=language)
+        pids = processes_of(server, session)
+        execution = api.start(session, code, language=language)
+        api.until(lambda: api.call("GET", f"/v1/sessions/{session}/executions/{execution}")["logs"]["stdout"])
+        os.kill(pids["init"], signal.SIGSTOP)  # it would start another at once
+        try:
+            os.kill(pids["host"], signal.SIGKILL)
+            api.until(lambda: Path(f"/proc/{pids['init']}/root/workspace/done").exists())
+        finally:
+            os.kill(pids["init"], signal.SIGCONT)
+        result = api.wait(session, execution)
+        assert (result["state"], result["logs"]["stdout"]) == ("done", ["out\n"])
+        assert api.run(session, "6 * 7", language=language)["text"] == "42"
+        api.delete(session)
+
+
 def test_the_host_killed_while_nothing_runs(server):
     with server.api() as api:
         session = api.create()
