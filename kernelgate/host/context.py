@@ -199,12 +199,15 @@ class Context:
             if self.spec.get("serial_shell", True):
                 self._reply_lost(job)
             else:
-                kernel.ask_after_cells(lambda: self.host.loop.call_later(_SETTLE_S, lambda: self._reply_lost(job)))
+                kernel.ask_after_cells(lambda: self._lost_soon(job))
         self.host.emit(None, "kernel", {"context_id": self.id, "event": "ready", "generation": self.generation})
         self._up(None)
         if self.relay is not None:
             self.relay.kernel_ready()
         self._next()
+
+    def _lost_soon(self, job: Job) -> None:
+        self.host.loop.call_later(_SETTLE_S, lambda: self._reply_lost(job))
 
     def _reply_lost(self, job: Job) -> None:
         """It has ended, and its reply went to nobody."""

@@ -232,7 +232,7 @@ class Kernel:
         content = _cell(code, silent=True, allow_stdin=False)
         self.ask("execute_request", content, lambda _: answer(), tag=_WARM_UP, metadata={"kernelgate": {"warm": True}})
 
-    def ask_after_cells(self, answer: Callable[[], object]) -> None:
+    def ask_after_cells(self, answer: Callable[[], None]) -> None:
         """Calls `answer` when the cells that it was sent until now have ended: an empty one comes after them, also where other requests do not."""
         self.ask("execute_request", _cell("", silent=True, allow_stdin=False), lambda _: answer(), tag="~after")
 
