@@ -226,9 +226,10 @@ def test_the_host_killed_while_a_cell_runs(server):
         ),
     ],
 )
-def test_what_ends_while_there_is_no_host_has_ended(server, language, code):
+def test_what_ends_while_there_is_no_host_has_ended(tmp_path, language, code):
     """Its reply, and that the kernel is idle again, went to nobody. JavaScript's kernel answers while cells run, so that an answer says nothing of them: the execution was waited for until its time was over."""
-    with server.api() as api:
+    # A server of its own: one on which JavaScript was used has its kernels ready in other sessions, where other tests look for Python's.
+    with Server(tmp_path / "data", "sessions.pool_size=0") as server, server.api() as api:
         session = api.create()
         api.run(session, "1", language=language)
         pids = processes_of(server, session)
