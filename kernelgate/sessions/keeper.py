@@ -186,10 +186,11 @@ class Keeper:
             await self._unmake(row)
             return
         self.counts["lost"] += 1
-        lost = self._lost[row.id] = replace(row, state="lost", reason=reason, ended_at=time.time())
+        at = time.time()
+        self._lost[row.id] = replace(row, state="lost", reason=reason, ended_at=at)
 
         async def lose() -> None:
-            self.registry.lose(row.id, reason, lost.ended_at or 0.0)
+            self.registry.lose(row.id, reason, at)
             self._lost.pop(row.id, None)
             await self.node.end(row.id, row.pid, row.start_ticks, remove=False)
 
