@@ -354,7 +354,11 @@ class Zygote:
         place = build.Place(session_id, self._data / "sessions" / session_id, 0, 0)
         ending = _Ending(client, message.get("id"), place, message["remove"], time.monotonic() + _END_WITHIN_S)
         # Without a PID namespace init has to end the others itself.
-        pidfd = _told_to_end(pid, ticks, signal.SIGKILL if self._policy.isolated else signal.SIGTERM)
+        try:
+            pidfd = _told_to_end(pid, ticks, signal.SIGKILL if self._policy.isolated else signal.SIGTERM)
+        except OSError as exc:
+            self._send(client, {"id": ending.request_id, "error": str(exc), "stage": "end"})
+            return
         if pidfd is None:
             self._take_away(ending)
         else:
@@ -448,15 +452,22 @@ def start_ticks(pid: int) -> int:
 
 
 def _told_to_end(pid: int, ticks: int, number: signal.Signals) -> int | None:
-    """A descriptor that can be read when the process has ended; none where it is not there any more."""
+    """A descriptor that can be read when the process has ended; none where it is not there any more. Raises OSError where that cannot be found out, for want of a descriptor say."""
+    if not pid:
+        return None
     try:
         pidfd = os.pidfd_open(pid)
-    except OSError:
+    except ProcessLookupError:
         return None
-    with contextlib.suppress(OSError):
+    try:
         if start_ticks(pid) == ticks:
             signal.pidfd_send_signal(pidfd, number)
             return pidfd
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    except OSError:
+        os.close(pidfd)
+        raise
     os.close(pidfd)
     return None
 

@@ -327,11 +327,14 @@ class Node:
         return {path.name for path in (self._data / "sessions").iterdir() if ids.is_session_id(path.name)}
 
     def is_alive(self, pid: int, start_ticks: int) -> bool:
+        """Whether that process still is; one that cannot be looked at, for want of a descriptor say, has not ended for that."""
         try:
             with Path(f"/proc/{pid}/stat").open("rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
+        except OSError:
+            return True
         return int(fields[19]) == start_ticks and fields[0] != b"Z"
 
     def base_env(self, session_id: str) -> dict[str, str]:
