@@ -12,8 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kernelgate.errors import RemoteProtocolError
-from kernelgate.protocol import zmtp
+from kernelgate import zmtp
 
 if TYPE_CHECKING:
     from kernelgate.host.loop import Loop, Timer
@@ -179,8 +178,8 @@ class Peer:
             return False
         try:
             self._take(bytes(_buffer[:size]))
-        except RemoteProtocolError as exc:
-            log.error("%s", exc.detail)
+        except zmtp.WireError as exc:
+            log.error("a kernel's socket: %s", exc)
             self._lost()
         return True
 

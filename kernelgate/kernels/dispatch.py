@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import queue
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -19,7 +21,9 @@ from ipykernel.ipkernel import IPythonKernel
 from ipykernel.subshell_manager import UnknownSubshellError
 from tornado import ioloop
 
-from kernelgate.kernels.wire import Channel, Publisher, Wire, WireSession
+from kernelgate.kernels.channels import Channel, Publisher, ShellChannel
+from kernelgate.kernels.message import WireSession
+from kernelgate.kernels.wire import Connection, Wire
 
 _COMMS = {"comm_open", "comm_msg", "comm_close"}
 _HOLD, _HELD = "kernelgate_hold_request", "kernelgate_held"
@@ -112,9 +116,10 @@ class Kernel(IPythonKernel):
     iopub_socket: Publisher
     _aborting = False
 
-    def attach(self, wire: Wire, shell: Channel, control: Channel) -> None:
+    def attach(self, wire: Wire, shell: ShellChannel, control: Channel, stdin: Channel) -> None:
         """These are its channels; `serve` begins."""
-        self.wire, self.shell_channel, self.control_channel = wire, shell, control
+        self.wire, self.shell_channel, self.control_channel, self.stdin_channel = wire, shell, control, stdin
+        self._answers: queue.SimpleQueue[list[bytes]] = queue.SimpleQueue()
         self.subshells = Subshells()
         self._taking = threading.RLock()
         self.shell_channel_thread = SimpleNamespace(manager=self.subshells, parent_thread=threading.main_thread())
@@ -124,13 +129,13 @@ class Kernel(IPythonKernel):
         self.loop = loop
         self.main_lane = Lane(self, loop)
         self.control_loop: asyncio.AbstractEventLoop | None = None
-        self.shell_channel.on_more = self._more_requests
-        self.control_channel.on_more = lambda: self.wire.call_later(0, self._take_control_requests)
+        shell = self.shell_channel
+        shell.on_peer = lambda connection: loop.call_soon_threadsafe(self._serve, connection)
+        shell.on_gone = lambda connection: loop.call_soon_threadsafe(self._let_go, connection)
+        shell.on_requests = self._more_requests
+        self.control_channel.on_requests = self._take_control_requests
+        self.stdin_channel.on_requests = self._take_answers
         self._publish_status("starting", "shell")
-        loop.add_reader(self.shell_channel.fd, self.take_requests)
-        loop.call_soon(self.take_requests)
-        self.wire.watch(self.control_channel.fd, self._take_control_requests)
-        self.wire.call_later(0, self._take_control_requests)
 
     @property
     def io_loop(self) -> Any:  # type: ignore[override]
@@ -139,16 +144,24 @@ class Kernel(IPythonKernel):
 
     # -- requests of the shell channel --
 
+    def _serve(self, connection: Connection) -> None:
+        self.loop.add_reader(connection.fd, self.take_requests, connection)
+        self.take_requests(connection)
+
+    def _let_go(self, connection: Connection) -> None:
+        self.loop.remove_reader(connection.fd)
+        connection.close()
+
     def _more_requests(self) -> None:
         if self.subshells:
-            self.wire.call_later(0, self.take_requests)
+            self.take_requests()
         else:
             self.loop.call_soon_threadsafe(self.take_requests)
 
-    def take_requests(self) -> None:
-        """Everything that has come, in its order; in the main thread, or in Control."""
+    def take_requests(self, connection: Connection | None = None) -> None:
+        """Everything that has come, or that one peer has said, in its order; in the main thread, or in Control."""
         with self._taking:
-            for idents, msg in self._messages(self.shell_channel):
+            for idents, msg in self._messages(self.shell_channel.receive(connection)):
                 try:
                     lane = self._lane_for(msg)
                 except UnknownSubshellError as exc:
@@ -159,9 +172,9 @@ class Kernel(IPythonKernel):
                 else:
                     lane.loop.call_soon_threadsafe(lane.put, idents, msg)
 
-    def _messages(self, channel: Channel) -> Iterator[tuple[list[bytes], dict[str, Any]]]:
-        """What has come on a channel and can be read."""
-        for frames in channel.receive():
+    def _messages(self, received: list[list[bytes]]) -> Iterator[tuple[list[bytes], dict[str, Any]]]:
+        """Of what has come what can be read."""
+        for frames in received:
             try:
                 idents, parts = self.session.feed_identities(frames)
                 msg = self.session.deserialize(parts)
@@ -202,9 +215,12 @@ class Kernel(IPythonKernel):
     async def handle(self, lane: Lane, idents: list[bytes], msg: dict[str, Any], *, beside: bool = False) -> None:
         """A request of the shell channel, from `busy` to `idle`."""
         self.set_parent(idents, msg, channel="shell")
-        if not beside:
-            self._publish_status("busy", "shell")
         kind = msg["msg_type"]
+        if not beside:
+            with self.iopub_socket.lock:
+                if kind == "execute_request":
+                    self.iopub_socket.cork()  # for what is executed follows at once, or else `idle`
+                self._publish_status("busy", "shell")
         if kind == "execute_request" and lane.aborting:
             self._send_abort_reply(self.shell_channel, msg, idents)
             self._publish_status("idle", "shell")
@@ -248,10 +264,36 @@ class Kernel(IPythonKernel):
         # By way of the loop, as the requests, so as to come behind them.
         lane.loop.call_soon_threadsafe(lane.start, stop())
 
+    # -- questions of cells --
+
+    def _take_answers(self) -> None:
+        for frames in self.stdin_channel.take():
+            self._answers.put(frames)
+
+    def _input_request(self, prompt: str, ident: Any, parent: Any, password: bool = False) -> str:
+        """The caller's answer. Raises EOFError, KeyboardInterrupt."""
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        while not self._answers.empty():
+            self._answers.get()  # to an earlier question, which nobody waited for
+        content = {"prompt": prompt, "password": password}
+        self.session.send(self.stdin_channel, "input_request", content, parent, ident)
+        try:
+            while not (answers := [msg for _, msg in self._messages([self._answers.get()])]):
+                pass
+        except KeyboardInterrupt:
+            message = "Interrupted by user"
+            raise KeyboardInterrupt(message) from None
+        value = answers[0]["content"].get("value", "")
+        if value == "\x04":
+            raise EOFError
+        return str(value)
+
     # -- requests of the control channel, in the Control thread --
 
     def _take_control_requests(self) -> None:
-        for idents, msg in self._messages(self.control_channel):
+        for idents, msg in self._messages(self.control_channel.take()):
             self._handle_control(idents, msg)
 
     def _hold(self, msg: dict[str, Any]) -> None:
@@ -284,7 +326,7 @@ class Kernel(IPythonKernel):
     async def create_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
         """From now on Control reads the shell channel too: a cell may keep the main thread."""
         made = self.subshells.create(self)
-        self.wire.watch(self.shell_channel.fd, self.take_requests)
+        self.shell_channel.share(shared=True)
         self.session.send(socket, "create_subshell_reply", {"status": "ok", "subshell_id": made}, parent, ident)
 
     async def delete_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:
@@ -295,7 +337,7 @@ class Kernel(IPythonKernel):
         except UnknownSubshellError as exc:
             reply = {"status": "error", "evalue": str(exc)}
         if not self.subshells:
-            self.wire.unwatch(self.shell_channel.fd)
+            self.shell_channel.share(shared=False)
         self.session.send(socket, "delete_subshell_reply", reply, parent, ident)
 
     async def list_subshell_request(self, socket: Any, ident: Any, parent: Any) -> None:

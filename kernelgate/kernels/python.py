@@ -51,28 +51,25 @@ finally:
     else:
         sys.modules["debugpy"] = _debugpy
 
-import zmq
 from ipykernel.comm import manager as _comm_manager  # noqa: F401
-from ipykernel.heartbeat import Heartbeat
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.kernelbase import Kernel
 from jupyter_client.session import new_id
 from traitlets import Type, default
 
 from kernelgate.kernels import children, dispatch, rehearsal, warm
+from kernelgate.kernels.channels import Channel, Heartbeat, Publisher, ShellChannel
+from kernelgate.kernels.message import WireSession
 from kernelgate.kernels.shell import Shell, os_system
 from kernelgate.kernels.streams import FLUSH_INTERVAL_S, InputStream, KernelStream, Outbox
 from kernelgate.kernels.warm import CONFIG, forget, namespaces, the_shell
-from kernelgate.kernels.wire import Channel, Publisher, Wire, WireSession
+from kernelgate.kernels.wire import Wire, listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: The call itself: cells get one that lets their output out first.
 _exit = os._exit
-
-IOPUB_HWM = 200
-"""Messages ZeroMQ keeps for a slow reader before we do."""
 
 LEAVE_WITHIN_S = 0.5
 """What atexit functions and the closing of sockets get before the process ends without them."""
@@ -372,41 +369,30 @@ class KernelApp(IPKernelApp):
         self.init_signal()
 
     def init_sockets(self) -> None:
-        """One context, with one thread of ZeroMQ's own, for all of them."""
-        self.context = zmq.Context()
-        self.shell_socket = self._socket(zmq.ROUTER)
-        self.shell_port = self._bind_socket(self.shell_socket, self.shell_port)
-        self.stdin_socket = self._socket(zmq.ROUTER)
-        self.stdin_port = self._bind_socket(self.stdin_socket, self.stdin_port)
-        self.control_socket = self._socket(zmq.ROUTER)
-        self.control_port = self._bind_socket(self.control_socket, self.control_port)
-        socket = self._socket(zmq.XPUB)
-        socket.set(zmq.SNDHWM, IOPUB_HWM)
-        socket.set(zmq.XPUB_NODROP, 1)  # there is no room, rather than that output is lost
-        socket.set(zmq.XPUB_VERBOSE, 1)  # everyone who subscribes is heard of, also where somebody has already
-        self.iopub_port = self._bind_socket(socket, self.iopub_port)
+        """All of them listen before there is a connection file that names their ports."""
         self.wire = Wire(self.log)
-        self.iopub_socket = Publisher(socket, self.session, self.wire)
-        self.heartbeat = Heartbeat(self.context, (self.transport, self.ip, self.hb_port))
-        self.hb_port = self.heartbeat.port
-        self.heartbeat.start()
+        self.shell_socket = ShellChannel(self.wire, self._listen("shell"))
+        self.stdin_socket = Channel(self.wire, self._listen("stdin"))
+        self.control_socket = Channel(self.wire, self._listen("control"))
+        self.iopub_socket = Publisher(self.wire, self._listen("iopub"), self.session)
+        heartbeat = self._listen("hb")
+        Heartbeat(self.wire, heartbeat, f"{self.transport}://{self.ip}{'-' if self.transport == 'ipc' else ':'}{self.hb_port}")
         atexit.register(self.close)
 
-    def _socket(self, kind: int) -> Any:
-        socket = self.context.socket(kind)
-        socket.set(zmq.LINGER, 1000)
-        if kind == zmq.ROUTER:
-            socket.set(zmq.ROUTER_HANDOVER, 1)  # a client that connects again is the same one
-        return socket
+    def _listen(self, name: str) -> Any:
+        """A socket that listens where the connection file says, or, where it leaves that open, somewhere. Raises OSError."""
+        port = getattr(self, f"{name}_port")
+        sock, port = listening(self.transport, self.ip, port)
+        setattr(self, f"{name}_port", port)
+        return sock
 
     def close(self) -> None:
         """Send what is to be sent, and close the sockets."""
         self._outbox.flush(wait=True)
         self.wire.stop()
-        self.iopub_socket.close()
-        for one in (self.shell_socket, self.stdin_socket, self.control_socket):
+        for one in (self.iopub_socket, self.shell_socket, self.stdin_socket, self.control_socket):
             one.close()
-        self.context.term()
+        self.cleanup_ipc_files()
 
     def init_io(self) -> None:
         """Capture stdout and stderr, of this process and its children; log to the original."""
@@ -436,9 +422,7 @@ class KernelApp(IPKernelApp):
     def _exit_from_code(self, status: int) -> NoReturn:
         """`os._exit` as a cell calls it: at once, but what was printed before still goes out."""
         if not KernelStream.forked:
-            passes = self.iopub_socket.passes()
             self._outbox.flush(wait=True)
-            self.iopub_socket.settle(passes)
         _exit(status)
 
     def init_kernel(self) -> None:
@@ -446,21 +430,21 @@ class KernelApp(IPKernelApp):
         kernel = self.kernel
         kernel.ident = new_id()
         kernel.record_ports({name + "_port": port for name, port in self._ports.items()})
-        self.join(self.shell_socket, self.control_socket)
+        self.join()
         self.displayhook.get_execution_count = lambda: kernel.execution_count
         sys.modules["__main__"] = kernel.shell.user_module
         _inherit_parents(kernel.shell)
         _allow_asyncio_run()
 
-    def join(self, shell_socket: Any, control_socket: Any) -> None:
-        """From now on the kernel and its shell answer there, and publish by `iopub_socket` and `_outbox`."""
+    def join(self) -> None:
+        """From now on the kernel and its shell answer at these sockets."""
         kernel = self.kernel
         shell: Any = kernel.shell
-        kernel.iopub_socket, kernel.stdin_socket = self.iopub_socket, self.stdin_socket
+        kernel.iopub_socket = self.iopub_socket
         for publisher in (shell.display_pub, shell.displayhook):
             publisher.session, publisher.pub_socket = self.session, self.iopub_socket
         shell.displayhook.topic = kernel._topic("execute_result")
-        kernel.attach(self.wire, Channel(shell_socket), Channel(control_socket))
+        kernel.attach(self.wire, self.shell_socket, self.control_socket, self.stdin_socket)
         kernel.outbox = self._outbox
         self._outbox.cell_running = lambda: kernel.cell_running
         shell.kernel = shell.parent = kernel
@@ -469,7 +453,7 @@ class KernelApp(IPKernelApp):
         """The end of what `join` began, where it was not the real one."""
         kernel = self.kernel
         shell: Any = kernel.shell
-        kernel.iopub_socket = kernel.stdin_socket = self.iopub_socket = self.stdin_socket = None
+        kernel.iopub_socket = self.iopub_socket = None
         for publisher in (shell.display_pub, shell.displayhook):
             publisher.session = publisher.pub_socket = None
         shell.kernel = None  # there is nobody to ask yet
@@ -516,7 +500,8 @@ class KernelApp(IPKernelApp):
     def _in_forked_child(self) -> None:
         """A fork made by a cell is an ordinary process: it must not answer for the kernel."""
         KernelStream.forked = True
-        self.iopub_socket.forget()
+        for listener in (self.iopub_socket, self.shell_socket, self.stdin_socket, self.control_socket):
+            listener.forget()
         self.iopub_socket.after_fork()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -547,7 +532,7 @@ class KernelApp(IPKernelApp):
 
     def _leave_late(self, status: int) -> NoReturn:
         if self.kernel.cell_running:
-            # The main thread is not coming. ZeroMQ's own thread still sends what it was handed.
+            # The main thread is not coming. Control still sends what waits for a slow reader.
             self._outbox.flush(wait=False)
             time.sleep(FLUSH_INTERVAL_S)
         else:

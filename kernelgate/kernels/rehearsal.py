@@ -1,23 +1,26 @@
 """A kernel that has answered requests before it is forked.
 
 Python specialises what has run a few times, and remembers where it found what; in a fork each of these notes copies a page. So the kernel's main thread plays its part here, with all of its own code, to
-a client in the same thread: the sockets are of the kind that needs no thread of ZeroMQ's but one, which ends with them.
+a client in the same thread, by real sockets.
 """
 
 from __future__ import annotations
 
+import _socket
 import asyncio
 import contextlib
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import zmq
-
+from kernelgate import zmtp
 from kernelgate.kernels import warm
+from kernelgate.kernels.channels import Channel, Publisher, ShellChannel
 from kernelgate.kernels.streams import KernelStream, Outbox
-from kernelgate.kernels.wire import Publisher, Wire, WireSession
+from kernelgate.kernels.wire import Connection, Wire, listening
 
 if TYPE_CHECKING:
+    from kernelgate.kernels.message import WireSession
     from kernelgate.kernels.python import KernelApp
 
 #: Python specialises code at its eighth run or so, and what that one calls at the next.
@@ -34,39 +37,32 @@ def rehearse(app: KernelApp) -> None:
     loop = asyncio.new_event_loop()
     wire = Wire(app.log)
     app.session.key = b"rehearsal"
-    with contextlib.ExitStack() as stack:
-        context = stack.enter_context(zmq.Context(io_threads=0))
-
-        def bound(kind: int, name: str) -> Any:
-            socket = stack.enter_context(context.socket(kind))
-            socket.bind(f"inproc://{name}")
-            return socket
-
-        def client(kind: int, name: str) -> Any:
-            socket = stack.enter_context(context.socket(kind))
-            socket.connect(f"inproc://{name}")
-            return socket
-
-        publisher = Publisher(bound(zmq.XPUB, "iopub"), app.session, wire)
-        app.iopub_socket, app.stdin_socket, app.wire = publisher, bound(zmq.ROUTER, "stdin"), wire
-        app._outbox = Outbox(publisher, wire)
-        sys.stdout, sys.stderr = KernelStream(app._outbox, "stdout"), KernelStream(app._outbox, "stderr")
-        app.join(bound(zmq.ROUTER, "shell"), bound(zmq.ROUTER, "control"))
-        try:
-            sys.modules["__main__"] = shell.user_module
-            kernel.begin(loop)
-            heard, asks = client(zmq.SUB, "iopub"), client(zmq.DEALER, "shell")
-            heard.subscribe(b"")
-            with contextlib.suppress(TimeoutError):  # on a machine that does not get to it: kernels work without
-                loop.run_until_complete(asyncio.wait_for(_play(asks, heard, app.session), _GIVE_UP_S))
-        finally:
-            sys.stdout, sys.stderr = streams
-            sys.modules["__main__"] = main
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-            asyncio.set_event_loop(None)
-            wire.close()
-            app.part()
+    app.wire = wire
+    place = f"@kernelgate-{os.urandom(16).hex()}"
+    app.shell_socket = ShellChannel(wire, listening("ipc", place, 1)[0])
+    app.control_socket = Channel(wire, listening("ipc", place, 2)[0])
+    app.stdin_socket = Channel(wire, listening("ipc", place, 3)[0])
+    app.iopub_socket = Publisher(wire, listening("ipc", place, 4)[0], app.session)
+    listeners = (app.shell_socket, app.control_socket, app.stdin_socket, app.iopub_socket)
+    app._outbox = Outbox(app.iopub_socket, wire)
+    sys.stdout, sys.stderr = KernelStream(app._outbox, "stdout"), KernelStream(app._outbox, "stderr")
+    app.join()
+    asks, heard = _Client(f"\0{place[1:]}-1", b"DEALER"), _Client(f"\0{place[1:]}-4", b"SUB")
+    try:
+        sys.modules["__main__"] = shell.user_module
+        kernel.begin(loop)
+        with contextlib.suppress(TimeoutError):  # on a machine that does not get to it: kernels work without
+            loop.run_until_complete(asyncio.wait_for(_play(wire, asks, heard, app.session), _GIVE_UP_S))
+    finally:
+        sys.stdout, sys.stderr = streams
+        sys.modules["__main__"] = main
+        for one in (asks, heard, *listeners):
+            one.close()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        asyncio.set_event_loop(None)
+        wire.close()
+        app.part()
     del app.install_signals
     warm.forget(shell, before)
     shell.execution_count = 1
@@ -79,7 +75,25 @@ def _nothing() -> None:
     pass
 
 
-async def _play(asks: Any, heard: Any, session: WireSession) -> None:
+class _Client:
+    """The other end of a channel."""
+
+    def __init__(self, place: str, kind: bytes) -> None:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        sock.connect(place)
+        sock.setblocking(False)
+        self.connection = Connection(sock)
+        self.connection.send(zmtp.hello(kind))
+
+    def send(self, frames: list[bytes]) -> None:
+        self.connection.send(zmtp.encode(frames))
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+async def _play(wire: Wire, asks: _Client, heard: _Client, session: WireSession) -> None:
+    heard.send([zmtp.SUBSCRIBE])
     for _ in range(_ROUNDS):
         for code in _CELLS:
             content = {
@@ -90,17 +104,11 @@ async def _play(asks: Any, heard: Any, session: WireSession) -> None:
                 "allow_stdin": False,
                 "stop_on_error": False,
             }
-            asks.send_multipart(session.serialize(session.msg("execute_request", content, metadata={"kernelgate": {"env": {}}})))
-            asks.send_multipart(session.serialize(session.msg("kernel_info_request", {})))
-            await _answered(asks, heard, 2)
-
-
-async def _answered(asks: Any, heard: Any, count: int) -> None:
-    """Until so many requests are answered, and all that was published has been read."""
-    while count:
-        await asyncio.sleep(0)
-        while asks.poll(0):
-            asks.recv_multipart()
-            count -= 1
-        while heard.poll(0):
-            heard.recv_multipart()
+            asks.send(session.serialize(session.msg("execute_request", content, metadata={"kernelgate": {"env": {}}})))
+            asks.send(session.serialize(session.msg("kernel_info_request", {})))
+            answers = 2
+            while answers:
+                await asyncio.sleep(0)
+                wire.turn(wait=False)
+                answers -= len(asks.connection.read())
+                heard.connection.read()

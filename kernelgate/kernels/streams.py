@@ -34,7 +34,8 @@ from kernelgate.kernels.wire import RETRY_S
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from kernelgate.kernels.wire import Publisher, Wire
+    from kernelgate.kernels.channels import Publisher
+    from kernelgate.kernels.wire import Wire
 
 KiB = 1024
 
@@ -121,8 +122,7 @@ class Outbox:
                 self._send()
 
     def flush(self, *, wait: bool) -> None:
-        """Send everything written so far, pipes included; `wait` until ZeroMQ has written it."""
-        passes = self.publisher.passes() if wait and self._chars else None
+        """Send everything written so far, pipes included; `wait` until nothing waits for a slow reader."""
         with self.lock:
             if self._poll.poll(0):
                 self._drain()
@@ -130,8 +130,6 @@ class Outbox:
         self.publisher.raise_deferred()
         if wait:
             self.publisher.wait_for_room(0)
-        if passes is not None:
-            self.publisher.settle(passes)
 
     def _send(self) -> None:
         segments, self._segments = self._segments, []

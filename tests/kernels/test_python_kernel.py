@@ -18,6 +18,7 @@ from queue import Empty
 from typing import Any
 
 import pytest
+import zmq
 from jupyter_client.blocking.client import BlockingKernelClient
 
 pytestmark = pytest.mark.python
@@ -339,7 +340,7 @@ def test_a_cell_is_transformed_once(kernel: Kernel) -> None:
 
 
 def test_what_waits_behind_an_error_is_not_run(kernel: Kernel) -> None:
-    until_another_waits = "import zmq\nsocket = get_ipython().kernel.shell_channel.socket\nprint('ready')\nwhile not socket.get(zmq.EVENTS) & zmq.POLLIN: pass\n"
+    until_another_waits = "import select\nfds = [one.fd for one in get_ipython().kernel.shell_channel.connections.values()]\nprint('ready')\nselect.select(fds, [], [])\n"
     failing = kernel.start(until_another_waits + "1/0", stop_on_error=True)
     kernel.until(lambda: "ready" in failing.stdout)  # else both are taken at once, and nothing waits in the socket
     waiting = kernel.start("left = 1")
@@ -691,6 +692,66 @@ def test_await_and_asyncio_run(kernel: Kernel) -> None:
 
 
 # -- other requests ----------------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def another(kernel: Kernel) -> Iterator[BlockingKernelClient]:
+    """Another client of the same kernel."""
+    client = BlockingKernelClient(connection_file=str(kernel.client.connection_file))
+    client.load_connection_file()
+    client.start_channels(hb=False)
+    try:
+        yield client
+    finally:
+        client.stop_channels()
+        client.context.term()
+
+
+def test_who_comes_while_a_cell_runs_is_served(kernel: Kernel) -> None:
+    cell = kernel.start("import threading\nheard = threading.Event()\nheard.wait(20)")
+    with another(kernel) as other:
+        assert other.get_iopub_msg(timeout=PATIENCE_S)["msg_type"] == "iopub_welcome"
+        asked = other.session.msg("interrupt_request", {})
+        other.control_channel.send(asked)
+        assert other.get_control_msg(timeout=PATIENCE_S)["parent_header"]["msg_id"] == asked["header"]["msg_id"]
+    assert kernel.finish(cell).error["ename"] == "KeyboardInterrupt"
+    assert kernel.run("6 * 7").result["text/plain"] == "42"
+
+
+def test_the_heart_beats_while_a_cell_keeps_the_interpreter(programs: Program) -> None:
+    """As it does with ipykernel: C code that holds the interpreter's lock is no dead kernel."""
+    kernel = programs.start()
+    client = kernel.client
+
+    def beats() -> bool:
+        with client.context.socket(zmq.REQ) as heart:
+            heart.linger = 0
+            heart.connect(client._make_url("hb"))
+            heart.send(b"ping")
+            return bool(heart.poll(PATIENCE_S * 1000)) and heart.recv() == b"ping"
+
+    assert beats()
+    cell = kernel.start("import ctypes, sys\nprint('begins'); sys.stdout.flush()\nctypes.PyDLL(None).sleep(2)\nprint('ended')")
+    kernel.until(lambda: "begins" in cell.stdout)
+    assert beats()
+    assert cell.stdout == "begins\n"
+    assert kernel.finish(cell).stdout == "begins\nended\n"
+
+
+def test_what_a_cell_does_to_sockets_and_signals_is_its_own_affair(programs: Program) -> None:
+    kernel = programs.start()
+    kernel.run(
+        "import select, signal, socket\nsignal.signal(signal.SIGPIPE, signal.SIG_DFL)\nsocket.setdefaulttimeout(0.001)\nsocket.socket = select.poll = select.select = None"
+    )
+    for _ in range(3):  # who leaves before his answer, which then has nowhere to go
+        with another(kernel) as other:
+            other.execute("'x' * 10_000_000")
+    with another(kernel) as other:
+        asked = other.execute("6 * 7")
+        while (reply := other.get_shell_msg(timeout=PATIENCE_S))["parent_header"]["msg_id"] != asked:
+            pass
+    assert reply["content"]["status"] == "ok"
+    assert kernel.run("6 * 7").result["text/plain"] == "42"
 
 
 def test_complete_inspect_is_complete(kernel: Kernel) -> None:

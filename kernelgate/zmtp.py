@@ -1,4 +1,4 @@
-"""ZeroMQ's own wire, as far as a client of kernels needs it: ZMTP 3.0 (RFC 23) without encryption, for DEALER and SUB sockets.
+"""ZeroMQ's own wire, as far as kernels and their clients need it: ZMTP 3.0 (RFC 23) without encryption.
 
 A connection begins with a greeting of 64 bytes from either side, then a READY command from either side; after the peer's READY messages may be sent. A message is one frame or more; a frame is a byte
 of flags, its length in one byte or eight, and its body. Subscriptions are messages (that they are commands came with 3.1).
@@ -7,8 +7,10 @@ of flags, its length in one byte or eight, and its body. Subscriptions are messa
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
-from kernelgate.errors import RemoteProtocolError
+Frame = bytes | memoryview
+"""A view is of single bytes."""
 
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
@@ -25,32 +27,37 @@ SUBSCRIBE, UNSUBSCRIBE = b"\x01", b"\x00"
 """What a SUB socket sends to hear everything, and to hear nothing any more."""
 
 
+class WireError(ValueError):
+    """What came is not ZMTP 3, or refuses us."""
+
+
 def hello(socket_type: bytes, identity: bytes = b"") -> bytes:
-    """What a connection begins with: greeting and READY. `socket_type` is DEALER or SUB; a peer knows one that connects again by its identity (of 255 bytes at most)."""
+    """What a connection begins with: greeting and READY. `socket_type` is DEALER, ROUTER and so on; a peer knows one that connects again by its identity (of 255 bytes at most)."""
     body = _READY
     for name, value in ((b"Socket-Type", socket_type), (b"Identity", identity)):
         body += bytes((len(name),)) + name + struct.pack(">I", len(value)) + value
     return _GREETING + _frame(body, _COMMAND)
 
 
-def encode(frames: list[bytes]) -> bytes:
+def encode(frames: Sequence[Frame]) -> bytes:
     """A message of one frame or more."""
     return b"".join([_frame(body, _MORE) for body in frames[:-1]] + [_frame(frames[-1], 0)])
 
 
-def _frame(body: bytes, flags: int) -> bytes:
+def _frame(body: Frame, flags: int) -> bytes:
     size = len(body)
-    return bytes((flags, size)) + body if size < 256 else bytes((flags | _LONG,)) + _LONG_LENGTH.pack(size) + body
+    return (bytes((flags, size)) if size < 256 else bytes((flags | _LONG,)) + _LONG_LENGTH.pack(size)) + body
 
 
 class Decoder:
-    """Bytes of one connection in, messages out, each a list of frames. `ready` once the peer has said so.
+    """Bytes of one connection in, messages out, each a list of frames. `ready` once the peer has said so, and has said its `identity`.
 
-    Raises RemoteProtocolError on what is not ZMTP 3: the connection is useless then. A message that is too large is left out, and counted in `skipped`.
+    Raises WireError on what is not ZMTP 3: the connection is useless then. A message that is too large is left out, and counted in `skipped`.
     """
 
     def __init__(self, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
         self.ready = False
+        self.identity = b""
         self.skipped = 0
         self._max_bytes = max_bytes
         self._greeted = False
@@ -79,7 +86,7 @@ class Decoder:
 
     def _greet(self, greeting: bytes) -> None:
         if greeting[:1] != b"\xff" or not greeting[9] & 1 or greeting[10] < 3 or greeting[12:32].rstrip(b"\0") != b"NULL":
-            raise RemoteProtocolError("a kernel's socket does not speak ZMTP 3 without encryption")
+            raise WireError("the other end does not speak ZMTP 3 without encryption")
         self._greeted = True
 
     def _read(self, data: bytes, at: int, messages: list[list[bytes]]) -> int:
@@ -104,7 +111,7 @@ class Decoder:
                 (size,), start = _LONG_LENGTH.unpack_from(data, at + 1), at + 9
             if flags & _COMMAND:
                 if size > 64 * 1024:
-                    raise RemoteProtocolError("a kernel's socket sent a command of that size")
+                    raise WireError("the other end sent a command of that size")
             elif self._leave_out or self._size + size > self._max_bytes or len(self._frames) == MAX_FRAMES:
                 self._frames, self._leave_out, self._skip, at = [], bool(flags & _MORE), size, start
                 if not self._leave_out:
@@ -128,6 +135,22 @@ class Decoder:
 
     def _command(self, body: bytes) -> None:
         if body.startswith(_ERROR):
-            raise RemoteProtocolError(f"a kernel's socket refused the connection: {body[7:].decode('utf-8', 'replace')}")
+            raise WireError(f"the other end refused the connection: {body[7:].decode('utf-8', 'replace')}")
         if body.startswith(_READY):
+            self.identity = _properties(body[len(_READY) :]).get(b"identity", b"")
             self.ready = True
+
+
+def _properties(data: bytes) -> dict[bytes, bytes]:
+    """What a READY says: names, of which case does not matter, and values."""
+    found = {}
+    at = 0
+    while at < len(data):
+        name_end = at + 1 + data[at]
+        start = name_end + 4
+        end = start + int.from_bytes(data[name_end:start], "big")
+        if end > len(data):
+            raise WireError("the other end said READY with a part missing")
+        found[data[at + 1 : name_end].lower()] = data[start:end]
+        at = end
+    return found
