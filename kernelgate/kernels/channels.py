@@ -25,7 +25,7 @@ BACKLOG_BYTES = 16 * MiB
 """What waits for a slow reader; past it senders wait."""
 
 READER_WAIT_S = 10.0
-"""How long a sender waits for a reader that takes nothing; then what waits is dropped, and what follows, until the reader takes something again."""
+"""How long a sender waits for a reader that takes nothing, where others do; then what waits is dropped, and what follows, until the reader takes something again. Who is alone is waited for."""
 
 FORK_LINGER_S = 3.0
 """How long a fork waits until the kernel takes what it displays."""
@@ -224,16 +224,21 @@ class Publisher(Listener):
             return
         if threading.current_thread() is not self.wire.thread and not self.lock._is_owned():  # type: ignore[attr-defined]
             with self._room:
+                taken = self._taken()
                 while not self._room.wait_for(lambda: self._kept() <= limit or self._interrupted, READER_WAIT_S):
-                    if self._held is None:  # else who sleeps is being woken
-                        for connection in self.connections.values():
-                            if connection.waiting_bytes > limit:
-                                connection.drop()
-                        break
+                    before, taken = taken, self._taken()
+                    stuck = [one for one in taken if one.waiting_bytes > limit and taken[one] == before.get(one)]
+                    if len(stuck) < len(taken):
+                        for one in stuck:
+                            one.drop()
             self.raise_deferred()
 
+    def _taken(self) -> dict[Connection, int]:
+        """How much each reader has taken yet that is not given up."""
+        return {one: one.taken_bytes for one in self.connections.values() if one.topics and not one.stuck}
+
     def _kept(self) -> int:
-        return max((connection.waiting_bytes for connection in list(self.connections.values())), default=0) + self._held_bytes
+        return max((one.waiting_bytes for one in list(self.connections.values()) if not one.stuck), default=0) + self._held_bytes
 
     def is_full(self) -> bool:
         return self._kept() > BACKLOG_BYTES

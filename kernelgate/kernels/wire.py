@@ -39,7 +39,7 @@ LINGER_S = 1.0
 #: Who connects waits for as many before him.
 _BACKLOG = 128
 
-_IN, _OUT = select.POLLIN, select.POLLOUT
+_IN, _OUT, _poll = select.POLLIN, select.POLLOUT, select.poll
 # As a number: a cell may have changed what SIGPIPE does.
 _NOSIGNAL = int(_socket.MSG_NOSIGNAL)
 
@@ -85,7 +85,7 @@ class Wire:
         self.lock = threading.RLock()
         """Held by whoever sends, or makes what is to be sent in this order."""
         self._log = log
-        self._poll = select.poll()
+        self._poll = _poll()
         self._polled: dict[int, int] = {}
         self._readers: dict[int, Callable[[], object]] = {}
         self._writers: dict[int, Callable[[], object]] = {}
@@ -212,6 +212,8 @@ class Connection:
         self.stuck = False
         """Whether it has taken nothing for so long that what it would get is dropped."""
         self.waiting_bytes = 0
+        self.taken_bytes = 0
+        """Of what waited."""
         self._waiting: deque[bytes | memoryview] = deque()
         self._socket = sock
         self._deaf = False
@@ -282,6 +284,7 @@ class Connection:
             first = self._waiting[0]
             sent = self._write(first)
             self.waiting_bytes -= sent
+            self.taken_bytes += sent
             if sent < len(first):
                 if sent:
                     self._waiting[0] = memoryview(first)[sent:]
@@ -300,7 +303,7 @@ class Connection:
 
     def finish(self, until: float) -> None:
         """Waits until nothing waits, and says that nothing more will come."""
-        poll = select.poll()
+        poll = _poll()
         poll.register(self.fd, _OUT)
         while not self.push() and (left := until - time.monotonic()) > 0:
             poll.poll(left * 1000)

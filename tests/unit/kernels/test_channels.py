@@ -230,9 +230,11 @@ def test_a_reader_that_takes_nothing_costs_nobody_else_anything(stage, monkeypat
     reader.start()
     for number in range(messages):
         publisher.send_multipart([b"t", number.to_bytes(2, "big") * 500_000])
+        if number == 10:
+            publisher.wait_for_room(0)  # as `flush` does
     reader.join(LIMIT_S)
     assert received == [number.to_bytes(2, "big") for number in range(messages)]
-    assert publisher._kept() <= 2_000_000
+    assert sum(one.waiting_bytes for one in publisher.connections.values()) <= 1_000_100
     # When he takes something again he goes on with whole messages.
     found = decoder.feed(dead.recv(65536))
     dead.settimeout(0.2)
@@ -242,6 +244,29 @@ def test_a_reader_that_takes_nothing_costs_nobody_else_anything(stage, monkeypat
     assert all(body == body[:2] * 500_000 for _, body in found)
     publisher.send_multipart([b"t", b"news"])
     assert decoder.feed(dead.recv(65536)) == [[b"t", b"news"]]
+
+
+def test_who_is_alone_is_waited_for(stage, monkeypatch):
+    """A host whose disk is full reads nothing until there is room; a cell that prints waits."""
+    monkeypatch.setattr(channels, "READER_WAIT_S", 0.02)
+    publisher = stage.publisher()
+    busy, decoder = greeted(stage, publisher)
+    done = threading.Event()
+
+    def send():
+        for number in range(3):
+            publisher.send_multipart([b"t", number.to_bytes(2, "big") * 500_000])
+            publisher.wait_for_room(0)
+        done.set()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert not done.wait(0.2)
+    found = []
+    while len(found) < 3:
+        found += decoder.feed(busy.recv(65536))
+    sender.join(LIMIT_S)
+    assert found == [[b"t", number.to_bytes(2, "big") * 500_000] for number in range(3)]
 
 
 def test_one_that_is_gone_holds_nothing_up(stage):
