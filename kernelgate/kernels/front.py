@@ -131,6 +131,11 @@ class Message:
         return str(self.header.get("msg_type", ""))
 
 
+def _readable(pipe: int) -> int:
+    """How many bytes are in it."""
+    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0])
+
+
 class Front:
     """One kernel. Subclasses say how the child is started and what the frames mean."""
 
@@ -574,7 +579,7 @@ class Front:
     def drain(self) -> None:
         """Read what the output pipes hold now, and not what is written meanwhile: a writer may never stop."""
         for fd in self.outputs:
-            waiting = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0]
+            waiting = _readable(fd)
             while waiting > 0:
                 self.read_output(fd, min(waiting, 256 * KiB))
                 waiting -= 256 * KiB
@@ -645,8 +650,8 @@ class Front:
         os.close(fd)
 
     def is_stdin_wanted(self) -> bool:
-        """Whether a process of the child's sleeps in a read of our pipe as its descriptor 0."""
-        if self.stdin_w is None or not READ_SYSCALL:
+        """Whether a process of the child's sleeps in a read of our pipe as its descriptor 0, and has taken all that was written: one that is being woken by that looks asleep for a moment more."""
+        if self.stdin_w is None or not READ_SYSCALL or _readable(self.stdin_r):
             return False
         pipe = os.readlink(f"/proc/self/fd/{self.stdin_r}")
         for pid in (self.child, *descendants(self.child)):
