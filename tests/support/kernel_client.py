@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import shutil
 import sys
 import tempfile
@@ -23,11 +24,15 @@ TIMEOUT_S = 20.0
 
 
 def is_gone(pid: int) -> bool:
-    """Whether the process ended; one nobody has reaped yet has."""
+    """Whether the process ends in the next second, or has ended; one nobody has reaped yet has."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
         return True
+    try:
+        return bool(select.select([pidfd], [], [], 1)[0])
+    finally:
+        os.close(pidfd)
 
 
 @dataclass
