@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -232,8 +233,13 @@ class Faults:
         path = self._server.data_dir / "sessions" / held.id / "journal" / "events.jsonl"
         with stopped(pids["init"][0]):
             _kill(pids["host"][0])
-            with path.open("ab") as file:
-                file.write(b'{"seq":99999999,"execution_id":"' + b"x" * self._chance.randrange(1, 5000))
+            torn = b'{"seq":99999999,"execution_id":"' + b"x" * self._chance.randrange(1, 5000)
+            with path.open("ab", buffering=0) as file:
+                try:
+                    file.write(torn)
+                except OSError as exc:  # the disk is full in that moment, and what tore was less than a byte
+                    if exc.errno != errno.ENOSPC:
+                        raise
 
     def out_of_memory(self) -> None:
         with self._own() as session:
