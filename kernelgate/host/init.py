@@ -390,14 +390,16 @@ class Init:
             return
         limit = os.pread(self._processes[1], 64, 0).strip()
 
+        full: set[int] | None = None
+
         def chosen(found: dict[int, list[bytes]]) -> list[int]:
+            nonlocal full
             kept = {pid for pid, child in self._children.items() if child.keep or child.ended is None}
             strays = [pid for pid, stat in found.items() if int(stat[3]) not in kept and not _ended(stat)]
-            if strays or limit == b"max":
-                return strays
-            sizes = Counter(int(stat[3]) for stat in found.values())
-            full = {leader for leader, size in sizes.items() if size > int(limit) // 4}
-            return [pid for pid, stat in found.items() if int(stat[3]) in full and not _ended(stat)]
+            if full is None:  # what the first look finds decides whose processes go
+                sizes = Counter(int(stat[3]) for stat in found.values())
+                full = set() if strays or limit == b"max" else {leader for leader, size in sizes.items() if size > int(limit) // 4}
+            return [*strays, *(pid for pid, stat in found.items() if int(stat[3]) in full and not _ended(stat))]
 
         self._kill_chosen(chosen)
 
@@ -424,34 +426,38 @@ class Init:
         return limit != b"max" and zombies > int(limit) // 4
 
     def _kill_chosen(self, choose: Callable[[dict[int, list[bytes]]], list[int]]) -> None:
-        """Kills those that `choose` picks of the session's code, and waits until they are gone.
+        """Kills those that `choose` picks of the session's code, until it picks no more and they are gone.
 
-        All stand still while it picks: kill(-1) reaches every process and none can fork past it, where one after the other a bomb would grow as fast as it is killed.
+        All stand still meanwhile: kill(-1) reaches every process and none can fork past it, where one after the other a bomb would grow as fast as it is killed. Only a fork that was
+        under way is still carried out, and its child is seen when its parent is gone: hence the second look.
         """
         assert os.getpid() == 1, "kill(-1) is for the first process of a sandbox"
-        chosen: list[int] = []
+        killed: set[int] = set()
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGSTOP)
         try:
-            chosen = choose(_processes_of(self._code_uid))
-            for pid in chosen:
-                if pid in self._children:
-                    self._children[pid].swept = True
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            until = time.monotonic() + _GONE_WITHIN_S
+            while time.monotonic() < until:
+                found = _processes_of(self._code_uid)
+                chosen = set(choose(found)) - killed
+                for pid in chosen:
+                    if pid in self._children:
+                        self._children[pid].swept = True
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                killed |= chosen
+                # A zombie is its parent's affair from here on, where that lives.
+                if not chosen and not any(
+                    not _ended(found[pid]) or (int(found[pid][1]) == 1 and pid not in self._children) for pid in killed & found.keys()
+                ):
+                    break
+                time.sleep(0.002)
+                for pid in killed - self._children.keys():  # their end is told by _reap
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)  # orphans are init's; a zombie counts as a process
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGCONT)
-        until = time.monotonic() + _GONE_WITHIN_S
-        left = set(chosen)
-        while left and time.monotonic() < until:
-            time.sleep(0.002)
-            for pid in left - self._children.keys():  # their end is told by _reap
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)  # orphans are init's; a zombie counts as a process
-            # A zombie is its parent's affair from here on, where that lives.
-            found = _processes_of(self._code_uid)
-            left = {pid for pid in left & found.keys() if not _ended(found[pid]) or (int(found[pid][1]) == 1 and pid not in self._children)}
 
     # -- out of memory --
 

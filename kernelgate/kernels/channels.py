@@ -213,6 +213,7 @@ class Publisher(Listener):
                 held, self._held, self._held_bytes = self._held, None, 0
                 for parts in held:
                     self._publish([parts])
+                self.has_room()
 
     def has_room(self) -> None:
         """See `wait_for_room`."""

@@ -330,6 +330,8 @@ class KernelApp(IPKernelApp):
     kernel_class = Type(PythonKernel)
     session: Any
     exit_status = 0
+    log_fd = 2
+    """Where what the kernel itself has to say goes; `init_io` takes 2 for the cells."""
     _leaving = False
 
     def __init__(self, connection_file: str = "") -> None:
@@ -403,14 +405,14 @@ class KernelApp(IPKernelApp):
         out = KernelStream(self._outbox, "stdout")
         err = KernelStream(self._outbox, "stderr")
         os.close(out.capture_fd())
-        original_stderr = err.capture_fd()
-        self.iopub_socket.knock = functools.partial(_knock, original_stderr)
+        self.log_fd = err.capture_fd()
+        self.iopub_socket.knock = functools.partial(_knock, self.log_fd)
         for stream in (sys.__stdout__, sys.__stderr__):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(line_buffering=True)
         sys.stdout, sys.stderr = out, err
         sys.stdin = InputStream()
-        handler = logging.StreamHandler(io.TextIOWrapper(io.FileIO(original_stderr, "w"), write_through=True))
+        handler = logging.StreamHandler(io.TextIOWrapper(io.FileIO(self.log_fd, "w"), write_through=True))
         self.log.addHandler(handler)
         logging.getLogger("tornado").addHandler(handler)
         logging.getLogger("tornado").propagate = False
@@ -653,7 +655,8 @@ def run(connection_file: str) -> NoReturn:
         children.end_all()
         atexit._run_exitfuncs()
     except BaseException:  # noqa: BLE001 - there is nobody above
-        traceback.print_exc(file=sys.__stderr__)
+        with contextlib.suppress(OSError):
+            os.write(KernelApp.instance().log_fd, traceback.format_exc().encode("utf-8", "replace"))
     finally:
         _exit(status)
 

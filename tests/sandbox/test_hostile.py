@@ -331,7 +331,7 @@ def summary(result: dict[str, Any]) -> str:
     if result["truncated"]:
         parts.append("cut")
     if result["error"]:
-        parts += [result["error"]["name"], result["error"]["value"][:200]]
+        parts += [result["error"]["name"], result["error"]["value"][:3000]]
     return " ".join([*parts, "stdout=" + "".join(result["logs"]["stdout"])[:1000]])
 
 

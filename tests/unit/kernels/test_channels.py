@@ -300,6 +300,19 @@ def test_what_is_held_comes_after_the_welcome(stage):
     assert [first.recv_multipart()[1] for _ in range(2)] == [b"then", b"second"]
 
 
+def test_who_waits_for_what_is_held_goes_on_at_once(stage):
+    publisher = stage.publisher()
+    publisher.hold([b"held"])
+    publisher.send_multipart([b"t", b"kept"])
+    done = threading.Event()
+    waiting = threading.Thread(target=lambda: (publisher.wait_for_room(0), done.set()))
+    waiting.start()
+    assert not done.wait(0.1)
+    stage.subscriber()
+    assert done.wait(channels.READER_WAIT_S / 2)
+    waiting.join()
+
+
 def test_a_fork_displays_by_its_parent(stage):
     publisher = stage.publisher()
     heard = stage.subscriber()
