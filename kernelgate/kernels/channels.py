@@ -311,6 +311,10 @@ class Heartbeat:
         self._wire, self._socket, self._address = wire, sock, address
         wire.watch(sock.fileno(), self._begin)
 
+    def forget(self) -> None:
+        """In a forked child, see `Listener`."""
+        self._socket.close()
+
     def _begin(self) -> None:
         self._wire.unwatch(self._socket.fileno())
         threading.Thread(target=self._run, name="Heartbeat", daemon=True).start()

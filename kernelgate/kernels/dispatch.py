@@ -218,7 +218,7 @@ class Kernel(IPythonKernel):
         kind = msg["msg_type"]
         if not beside:
             with self.iopub_socket.lock:
-                if kind == "execute_request":
+                if kind == "execute_request" and not msg["content"].get("silent"):
                     self.iopub_socket.cork()  # for what is executed follows at once, or else `idle`
                 self._publish_status("busy", "shell")
         if kind == "execute_request" and lane.aborting:

@@ -377,8 +377,8 @@ class KernelApp(IPKernelApp):
         self.stdin_socket = Channel(self.wire, self._listen("stdin"))
         self.control_socket = Channel(self.wire, self._listen("control"))
         self.iopub_socket = Publisher(self.wire, self._listen("iopub"), self.session)
-        heartbeat = self._listen("hb")
-        Heartbeat(self.wire, heartbeat, f"{self.transport}://{self.ip}{'-' if self.transport == 'ipc' else ':'}{self.hb_port}")
+        heart = self._listen("hb")
+        self._heart = Heartbeat(self.wire, heart, f"{self.transport}://{self.ip}{'-' if self.transport == 'ipc' else ':'}{self.hb_port}")
         atexit.register(self.close)
 
     def _listen(self, name: str) -> Any:
@@ -394,7 +394,8 @@ class KernelApp(IPKernelApp):
         self.wire.stop()
         for one in (self.iopub_socket, self.shell_socket, self.stdin_socket, self.control_socket):
             one.close()
-        self.cleanup_ipc_files()
+        if not self.ip.startswith("@"):
+            self.cleanup_ipc_files()
 
     def init_io(self) -> None:
         """Capture stdout and stderr, of this process and its children; log to the original."""
@@ -502,8 +503,8 @@ class KernelApp(IPKernelApp):
     def _in_forked_child(self) -> None:
         """A fork made by a cell is an ordinary process: it must not answer for the kernel."""
         KernelStream.forked = True
-        for listener in (self.iopub_socket, self.shell_socket, self.stdin_socket, self.control_socket):
-            listener.forget()
+        for one in (self.iopub_socket, self.shell_socket, self.stdin_socket, self.control_socket, self._heart):
+            one.forget()
         self.iopub_socket.after_fork()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -694,6 +694,17 @@ def test_await_and_asyncio_run(kernel: Kernel) -> None:
 # -- other requests ----------------------------------------------------------------------------------------------------------------------
 
 
+def test_who_waits_hears_that_a_silent_cell_runs(kernel: Kernel) -> None:
+    cell = kernel.start("import time; time.sleep(1); print('awake'); time.sleep(20)", silent=True)
+    kernel.until(lambda: bool(cell.messages))
+    assert cell.messages == [("status", {"execution_state": "busy"})]
+    kernel.until(lambda: cell.stdout == "awake\n")
+    os.kill(kernel.pid, signal.SIGINT)
+    kernel.finish(cell)
+    assert cell.reply is not None
+    assert cell.reply["ename"] == "KeyboardInterrupt"
+
+
 @contextlib.contextmanager
 def another(kernel: Kernel) -> Iterator[BlockingKernelClient]:
     """Another client of the same kernel."""
@@ -708,7 +719,8 @@ def another(kernel: Kernel) -> Iterator[BlockingKernelClient]:
 
 
 def test_who_comes_while_a_cell_runs_is_served(kernel: Kernel) -> None:
-    cell = kernel.start("import threading\nheard = threading.Event()\nheard.wait(20)")
+    cell = kernel.start("import threading\nprint('waits')\nthreading.Event().wait(20)")
+    kernel.until(lambda: cell.stdout == "waits\n")
     with another(kernel) as other:
         assert other.get_iopub_msg(timeout=PATIENCE_S)["msg_type"] == "iopub_welcome"
         asked = other.session.msg("interrupt_request", {})
