@@ -883,6 +883,15 @@ def test_exit_answers_and_ends_the_kernel(programs: Program, code: str, status: 
     assert kernel.wait() == status
 
 
+def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """Also where it has taken stdout and stderr for its cells already."""
+    (tmp_path / "connection.json").write_text(json.dumps({"transport": "ipc", "ip": str(tmp_path / "k"), "key": "", **PORTS}))
+    script = "import sys\nfrom kernelgate.kernels import python\ndef serve(app): raise RuntimeError('no thread left')\npython.KernelApp.serve = serve\npython.run(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "connection.json")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "RuntimeError: no thread left" in done.stderr
+
+
 def test_os_exit_is_the_status(programs: Program) -> None:
     kernel = programs.start()
     cell = kernel.start("import os; print('kept'); os._exit(3)")
