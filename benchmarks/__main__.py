@@ -193,27 +193,33 @@ class Bench:
         with self.server() as server, closing(Http(server.url, server.token)) as client:
             session = client.create()
             measure(lambda: client.run(session, "pass"), 20)
+            spent = _Spent(server)
             ours = measure(lambda: client.run(session, "pass"), 10 * self.rounds)
+            used = spent.each(10 * self.rounds)
         straight, theirs = asyncio.run(floor()), self.beside_now(peer)
         self.add("trivial execute, HTTP, p50", p50(ours), "ms", "<= 3, below jupyter_client", (Floor.title, p50(straight)))
         self.add("trivial execute, HTTP, p99", p99(ours), "ms", None, (Floor.title, p99(straight)))
         if theirs:
             self.add("trivial execute, HTTP, p50", p50(ours), "ms", "<= 3", ("kernel_gateway, WebSocket", p50(theirs)))
 
+        self.add(f"processor time of an execute ({used})", spent.total, "ms")
+
     def throughput(self) -> None:
         """Trivial executes of 50 sessions at once through one gateway."""
         count = 50
 
-        async def ours(url: str, token: str) -> float:
-            callers = [await AsyncHttp(url, token).connect() for _ in range(count)]
+        async def ours(server: Server) -> tuple[float, str, float]:
+            callers = [await AsyncHttp(server.url, server.token).connect() for _ in range(count)]
             paths = [f"/v1/sessions/{(await caller.call('POST', '/v1/sessions', {}))['id']}/executions" for caller in callers]
             for caller, path in zip(callers, paths, strict=True):
                 await caller.call("POST", path, {"code": "pass"})
             works = [partial(caller.call, "POST", path, {"code": "pass"}) for caller, path in zip(callers, paths, strict=True)]
+            spent = _Spent(server)
             rate = await _rate(works)
+            used = spent.each(rate * EXECUTE_S)
             for caller in callers:
                 caller.close()
-            return rate
+            return rate, used, spent.total
 
         async def peer(gateway: KernelGateway) -> float:
             kernels = [await gateway.create() for _ in range(count)]
@@ -222,9 +228,10 @@ class Bench:
             return await _rate([partial(kernel.execute, "pass") for kernel in kernels])
 
         with self.server("sessions.pool_size=0") as server:
-            value = asyncio.run(ours(server.url, server.token))
+            value, used, total = asyncio.run(ours(server))
         theirs = self.beside_now(peer)
         self.add("executes a second, 50 sessions", value, "1/s", ">= 700, 2x", None if theirs is None else ("kernel_gateway", theirs))
+        self.add(f"processor time of one of them ({used})", total, "ms")
 
     def churn(self) -> None:
         """Sessions made, used once and deleted, by four callers."""
@@ -399,7 +406,7 @@ class Bench:
     def _idle_share(server: Server) -> float:
         """Of a core, in percent: what a server and its sessions take while nothing happens."""
         time.sleep(5)
-        pids = [server.pid, *(pid for init in inits(server) for pid in (init, *descendants(init)))]
+        pids = [pid for kind in processes(server).values() for pid in kind]
         before, begun = processor_s(pids), time.monotonic()
         time.sleep(10)
         return 100 * (processor_s(pids) - before) / (time.monotonic() - begun)
@@ -412,12 +419,7 @@ class Bench:
         return times, answers.count("1")
 
     def _add_memory(self, what: str, server: Server, count: int, stock: float) -> None:
-        used = {"init": 0.0, "host": 0.0, "kernel": 0.0, "gateway": pss(server.pid) / MiB}
-        for init in inits(server):
-            used["init"] += pss(init) / MiB
-            for pid in descendants(init):
-                # Of a session's two users the host has the odd one.
-                used["host" if Path(f"/proc/{pid}").stat().st_uid % 2 else "kernel"] += pss(pid) / MiB
+        used = {kind: sum(map(pss, pids)) / MiB for kind, pids in processes(server).items()}
         parts = ", ".join(f"{name} {value / count:.1f}" for name, value in used.items())
         self.add(
             f"memory of {what}, one of {count} ({parts})",
@@ -437,6 +439,31 @@ def held_here() -> int:
 def inits(server: Server) -> list[int]:
     with closing(sqlite3.connect(server.data_dir / "registry.sqlite")) as registry:
         return [pid for (pid,) in registry.execute("SELECT pid FROM sessions WHERE state = 'running'")]
+
+
+def processes(server: Server) -> dict[str, list[int]]:
+    """Those of a server and its sessions, by what they are."""
+    found: dict[str, list[int]] = {"init": inits(server), "host": [], "kernel": [], "gateway": [server.pid]}
+    for init in found["init"]:
+        for pid in descendants(init):
+            # Of a session's two users the host has the odd one.
+            found["host" if Path(f"/proc/{pid}").stat().st_uid % 2 else "kernel"].append(pid)
+    return found
+
+
+class _Spent:
+    """Processor time from here on, of a server, its sessions and this process as their client."""
+
+    def __init__(self, server: Server) -> None:
+        self._pids = {**processes(server), "client": [os.getpid()]}
+        self._before = {kind: processor_s(pids) for kind, pids in self._pids.items()}
+        self.total = 0.0
+
+    def each(self, count: float) -> str:
+        """Milliseconds that each of so many took, by kind; together in `total`."""
+        spent = {kind: 1000 * (processor_s(pids) - self._before[kind]) / count for kind, pids in self._pids.items()}
+        self.total = sum(spent.values())
+        return ", ".join(f"{kind} {value:.2f}" for kind, value in spent.items())
 
 
 class _Peak(threading.Thread):

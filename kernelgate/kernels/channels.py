@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import _socket  # what a cell may put into `socket` is not ours
 import contextlib
-import functools
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +84,7 @@ class ShellChannel(Channel):
             self._shared = shared
             for connection in self.connections.values():
                 if shared:
-                    self.wire.watch(connection.fd, functools.partial(self._on_data, connection))
+                    self.listen_to(connection)
                 else:
                     self.wire.unwatch(connection.fd)
 
@@ -119,7 +117,7 @@ class Publisher(Listener):
         self._room = threading.Condition(self.lock)
         self._corks = False
         self._corked: list[list[bytes]] = []
-        self._held: deque[list[bytes]] | None = None
+        self._held: list[list[bytes]] | None = None
         self._held_bytes = 0
         self._interrupted = False
 
@@ -193,7 +191,7 @@ class Publisher(Listener):
         with self.lock:
             if self._held is None and not any(connection.waiting_bytes for connection in self.connections.values()):
                 self.publish(last)
-                self._held = deque()
+                self._held = []
 
     def _heard(self, connection: Connection, frames: list[bytes]) -> None:
         """Subscriptions; they are answered (JEP 65)."""
@@ -281,7 +279,7 @@ class Forks(Listener):
     def _on_data(self, connection: Connection) -> None:
         if self._publisher.is_full():  # then it is the fork that waits
             self.wire.unwatch(connection.fd)
-            self.wire.call_later(RETRY_S, lambda: self.wire.watch(connection.fd, functools.partial(self._on_data, connection)))
+            self.wire.call_later(RETRY_S, lambda: self.listen_to(connection))
         else:
             super()._on_data(connection)
 

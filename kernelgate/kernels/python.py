@@ -372,19 +372,22 @@ class KernelApp(IPKernelApp):
 
     def init_sockets(self) -> None:
         """All of them listen before there is a connection file that names their ports."""
-        self.wire = Wire(self.log)
-        self.shell_socket = ShellChannel(self.wire, self._listen("shell"))
-        self.stdin_socket = Channel(self.wire, self._listen("stdin"))
-        self.control_socket = Channel(self.wire, self._listen("control"))
-        self.iopub_socket = Publisher(self.wire, self._listen("iopub"), self.session)
+        self.init_channels(*map(self._listen, ("shell", "control", "stdin", "iopub")))
         heart = self._listen("hb")
         self._heart = Heartbeat(self.wire, heart, f"{self.transport}://{self.ip}{'-' if self.transport == 'ipc' else ':'}{self.hb_port}")
         atexit.register(self.close)
 
+    def init_channels(self, shell: Any, control: Any, stdin: Any, iopub: Any) -> None:
+        """The channels, each on a socket that listens."""
+        self.wire = Wire(self.log)
+        self.shell_socket = ShellChannel(self.wire, shell)
+        self.control_socket, self.stdin_socket = Channel(self.wire, control), Channel(self.wire, stdin)
+        self.iopub_socket = Publisher(self.wire, iopub, self.session)
+        self.listeners = (self.iopub_socket, self.shell_socket, self.stdin_socket, self.control_socket)
+
     def _listen(self, name: str) -> Any:
         """A socket that listens where the connection file says, or, where it leaves that open, somewhere. Raises OSError."""
-        port = getattr(self, f"{name}_port")
-        sock, port = listening(self.transport, self.ip, port)
+        sock, port = listening(self.transport, self.ip, getattr(self, f"{name}_port"))
         setattr(self, f"{name}_port", port)
         return sock
 
@@ -392,7 +395,7 @@ class KernelApp(IPKernelApp):
         """Send what is to be sent, and close the sockets."""
         self._outbox.flush(wait=True)
         self.wire.stop()
-        for one in (self.iopub_socket, self.shell_socket, self.stdin_socket, self.control_socket):
+        for one in self.listeners:
             one.close()
         if not self.ip.startswith("@"):
             self.cleanup_ipc_files()
@@ -503,7 +506,7 @@ class KernelApp(IPKernelApp):
     def _in_forked_child(self) -> None:
         """A fork made by a cell is an ordinary process: it must not answer for the kernel."""
         KernelStream.forked = True
-        for one in (self.iopub_socket, self.shell_socket, self.stdin_socket, self.control_socket, self._heart):
+        for one in (*self.listeners, self._heart):
             one.forget()
         self.iopub_socket.after_fork()
         signal.set_wakeup_fd(-1)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from kernelgate import zmtp
 from kernelgate.kernels import warm
-from kernelgate.kernels.channels import Channel, Publisher, ShellChannel
 from kernelgate.kernels.streams import KernelStream, Outbox
-from kernelgate.kernels.wire import Connection, Wire, listening
+from kernelgate.kernels.wire import Connection, listening
 
 if TYPE_CHECKING:
     from kernelgate.kernels.message import WireSession
     from kernelgate.kernels.python import KernelApp
+    from kernelgate.kernels.wire import Wire
 
 #: Python specialises code at its eighth run or so, and what that one calls at the next.
 _ROUNDS = 12
@@ -35,15 +35,10 @@ def rehearse(app: KernelApp) -> None:
     app.install_signals = _nothing  # type: ignore[method-assign]
     before, main, streams = warm.namespaces(shell), sys.modules["__main__"], (sys.stdout, sys.stderr)
     loop = asyncio.new_event_loop()
-    wire = Wire(app.log)
     app.session.key = b"rehearsal"
-    app.wire = wire
     place = f"@kernelgate-{os.urandom(16).hex()}"
-    app.shell_socket = ShellChannel(wire, listening("ipc", place, 1)[0])
-    app.control_socket = Channel(wire, listening("ipc", place, 2)[0])
-    app.stdin_socket = Channel(wire, listening("ipc", place, 3)[0])
-    app.iopub_socket = Publisher(wire, listening("ipc", place, 4)[0], app.session)
-    listeners = (app.shell_socket, app.control_socket, app.stdin_socket, app.iopub_socket)
+    app.init_channels(*(listening("ipc", place, number)[0] for number in (1, 2, 3, 4)))
+    wire = app.wire
     app._outbox = Outbox(app.iopub_socket, wire)
     sys.stdout, sys.stderr = KernelStream(app._outbox, "stdout"), KernelStream(app._outbox, "stderr")
     app.join()
@@ -56,7 +51,7 @@ def rehearse(app: KernelApp) -> None:
     finally:
         sys.stdout, sys.stderr = streams
         sys.modules["__main__"] = main
-        for one in (asks, heard, *listeners):
+        for one in (asks, heard, *app.listeners):
             one.close()
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

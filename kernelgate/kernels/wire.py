@@ -354,7 +354,11 @@ class Listener:
             with self.wire.lock:
                 self._all.add(connection)
                 connection.send(self._hello)
-            self.wire.watch(connection.fd, functools.partial(self._on_data, connection))
+            self.listen_to(connection)
+
+    def listen_to(self, connection: Connection) -> None:
+        """From now on Control reads what he says."""
+        self.wire.watch(connection.fd, functools.partial(self._on_data, connection))
 
     def _on_data(self, connection: Connection) -> None:
         with self.wire.lock:

@@ -348,13 +348,12 @@ class Zygote:
         It is answered for by `_finish`, when the process has ended.
         """
         session_id, pid, ticks = message["session_id"], message["pid"], message["start_ticks"]
-        if not pid and (known := next((child for child, name in self._sessions.items() if name == session_id), 0)):
-            with contextlib.suppress(OSError):
-                pid, ticks = known, start_ticks(known)
         place = build.Place(session_id, self._data / "sessions" / session_id, 0, 0)
         ending = _Ending(client, message.get("id"), place, message["remove"], time.monotonic() + _END_WITHIN_S)
         # Without a PID namespace init has to end the others itself.
         try:
+            if not pid and (known := next((child for child, name in self._sessions.items() if name == session_id), 0)):
+                pid, ticks = known, start_ticks(known)  # it is there: nobody has waited for it yet
             pidfd = _told_to_end(pid, ticks, signal.SIGKILL if self._policy.isolated else signal.SIGTERM)
         except OSError as exc:
             self._send(client, {"id": ending.request_id, "error": str(exc), "stage": "end"})
