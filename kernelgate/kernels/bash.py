@@ -24,15 +24,18 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from typing import Any, NoReturn
 
 from kernelgate.kernels import front
-from kernelgate.kernels.front import FD_CODE, FD_COMMANDS, FD_CONTROL, FD_STDERR, FD_STDIN, FD_STDOUT
+from kernelgate.kernels.front import FD_CODE, FD_COMMANDS, FD_CONTROL, FD_STDERR, FD_STDIN, FD_STDOUT, descendants
 
 MAX_TABLE_ROWS = 10_000
 CHECK_TIMEOUT_S = 5.0
 MAX_ACKS = 16
+FORK_S = 0.1
+"""Longest wait of an interrupt for a process that Bash has just forked to become what it is to run."""
 
 SETUP = r"""
 set +o history; unset HISTFILE; shopt -s checkwinsize
@@ -189,6 +192,13 @@ RESERVED = frozenset(
         "coproc",
     }
 )
+
+
+def caught_signals(pid: int) -> str:
+    """The signals that the process has handlers for, as a mask in hexadecimal; empty if it is gone."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return next((line for line in file if line.startswith("SigCgt:")), "")
+    return ""
 
 
 def quoted(text: str) -> str:
@@ -381,12 +391,21 @@ class BashKernel(front.Front):
         return out
 
     def signal_child(self, age_s: float) -> None:
-        # Bash goes on when a child ends without a SIGINT, or by one that Bash has not seen itself: it must have its own before `cat` in `sleep 60 | cat` meets its end of file.
+        # Bash goes on when a child ends without a SIGINT, or by one that Bash has not seen itself: it must have its own
+        # before `cat` in `sleep 60 | cat` meets its end of file, and `cat` must be there to die of one.
+        self.await_forks()
         self.signal_interpreter()
         self.signal_started(age_s)
         if age_s > 0:
             # An earlier SIGINT may have hit the report instead of the cell.
             self.command(b"__kg_end %d 130\n" % self.sequence)
+
+    def await_forks(self) -> None:
+        """Wait until no fork of Bash has Bash's own handlers any more: it would swallow a SIGINT."""
+        until = time.monotonic() + FORK_S
+        handlers = caught_signals(self.child)
+        while any(caught_signals(pid) == handlers for pid in descendants(self.child)) and time.monotonic() < until:
+            time.sleep(0.0005)
 
     def on_frame(self, kind: str, fields: list[bytes]) -> None:
         texts = [field.decode("utf-8", "replace") for field in fields]

@@ -102,18 +102,19 @@ def bundle_value(mime: str, data: bytes) -> Any:
     return json.loads(text, parse_constant=lambda _: None) if is_json_mime(mime) else text
 
 
-def descendants(pid: int) -> set[int]:
-    """Processes below this one, itself not counted."""
-    found: set[int] = set()
-    todo = [pid]
-    while todo:
-        parent = todo.pop()
-        with contextlib.suppress(OSError):
-            for thread in os.listdir(f"/proc/{parent}/task"):
-                with open(f"/proc/{parent}/task/{thread}/children", encoding="utf-8") as file:
-                    children = {int(child) for child in file.read().split()} - found
-                found |= children
-                todo += children
+def descendants(pid: int) -> list[int]:
+    """Processes below this one, itself not counted: parents before children, of siblings the youngest first."""
+    found: list[int] = []
+    generation = [pid]
+    while generation:
+        children: set[int] = set()
+        for parent in generation:
+            with contextlib.suppress(OSError):
+                for thread in os.listdir(f"/proc/{parent}/task"):
+                    with open(f"/proc/{parent}/task/{thread}/children", encoding="utf-8") as file:
+                        children.update(map(int, file.read().split()))
+        generation = sorted(children.difference(found), reverse=True)
+        found += generation
     return found
 
 
@@ -502,7 +503,7 @@ class Front:
         self.allow_stdin = bool(content.get("allow_stdin"))
         if self.allow_stdin:
             self.hold_stdin()
-        self.before = descendants(self.child)
+        self.before = set(descendants(self.child))
         os.ftruncate(self.flag_file, 0)
         self.executing = True
         self.execute(code.replace("\0", ""), env, silent)
@@ -706,8 +707,11 @@ class Front:
             number = signal.SIGKILL
         elif age_s >= INTERRUPT_TERMINATE_S:
             number = signal.SIGTERM
-        # The end of a pipe is started last, and must not meet the end of its input first.
-        for pid in sorted(descendants(self.child) - self.before, reverse=True):
+        # A shell that waits goes on where its child is killed before it; the end of a pipe, which is started last,
+        # must not meet the end of its input first.
+        for pid in descendants(self.child):
+            if pid in self.before:
+                continue
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
@@ -729,7 +733,7 @@ class Front:
             ended = zmq.Poller()
             ended.register(self.pidfd, zmq.POLLIN)
             ended.poll(round(POLITE_S * 1000))
-        below = descendants(os.getpid()) - {self.child}
+        below = [pid for pid in descendants(os.getpid()) if pid != self.child]
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.child, signal.SIGKILL)
         for pid in below:

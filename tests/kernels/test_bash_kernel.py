@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,7 @@ def test_environment_of_one_execution(bash: Kernel) -> None:
         "echo in\nsleep 61\necho no",
         "sleep 61 & echo in; wait; echo no",
         "echo in; sleep 61 | cat; echo no",
+        "echo in; (sleep 61; echo no)",
         "echo in; (trap '' INT; sleep 61)",
         "f() { echo in; sleep 61; echo no; }; f",
     ],
@@ -126,8 +128,27 @@ def test_interrupt(bash: Kernel, code: str) -> None:
     assert cell.error[0] == "KeyboardInterrupt"
     assert cell.interrupted_s < 1
     assert cell.stdout == "in\n"
-    assert bash.run("echo $kept; kill %1 2>/dev/null; true").stdout == "1\n"
+    assert bash.run("set +eu; echo $kept; kill %1 2>/dev/null; true").stdout == "1\n"
     assert bash.run("pgrep -P $$ -x sleep").stdout == ""
+
+
+@pytest.fixture
+def busy_machine() -> Iterator[None]:
+    """Other work on every core, so that a process may wait long between its fork and its program."""
+    work = [subprocess.Popen(["sh", "-c", "while :; do /bin/true; done"]) for _ in range(2 * (os.cpu_count() or 1))]
+    yield
+    for process in work:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.usefixtures("busy_machine")
+@pytest.mark.parametrize("code", ["echo in; sleep 61 | cat; echo no", "echo in; read x < <(sleep 61); echo no"])
+def test_interrupt_while_processes_are_being_forked(bash: Kernel, code: str) -> None:
+    for _ in range(20):
+        cell = bash.run(code, interrupt_at="in")
+        assert cell.stdout == "in\n"
+        assert cell.error is not None
 
 
 def test_stdin(bash: Kernel) -> None:
