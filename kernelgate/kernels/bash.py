@@ -404,7 +404,10 @@ class BashKernel(front.Front):
         """Wait until no fork of Bash has Bash's own handlers any more: it would swallow a SIGINT."""
         until = time.monotonic() + FORK_S
         handlers = caught_signals(self.child)
-        while any(caught_signals(pid) == handlers for pid in descendants(self.child)) and time.monotonic() < until:
+        while time.monotonic() < until:
+            started = set(descendants(self.child)) - self.before
+            if all(caught_signals(pid) != handlers for pid in started):
+                break
             time.sleep(0.0005)
 
     def on_frame(self, kind: str, fields: list[bytes]) -> None:
