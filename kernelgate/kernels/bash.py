@@ -29,7 +29,7 @@ from collections import deque
 from typing import Any, NoReturn
 
 from kernelgate.kernels import front
-from kernelgate.kernels.front import FD_CODE, FD_COMMANDS, FD_CONTROL, FD_STDERR, FD_STDIN, FD_STDOUT, descendants
+from kernelgate.kernels.front import FD_CODE, FD_COMMANDS, FD_CONTROL, FD_STDERR, FD_STDIN, FD_STDOUT, descendants, readable
 
 MAX_TABLE_ROWS = 10_000
 CHECK_TIMEOUT_S = 5.0
@@ -396,7 +396,8 @@ class BashKernel(front.Front):
         self.await_forks()
         self.signal_interpreter()
         self.signal_started(age_s)
-        if age_s > 0:
+        # What Bash has yet to take is such a report already, and a cell that minds no signal would let them fill the pipe.
+        if age_s > 0 and not readable(self.commands):
             # An earlier SIGINT may have hit the report instead of the cell.
             self.command(b"__kg_end %d 130\n" % self.sequence)
 

@@ -132,7 +132,7 @@ class Message:
         return str(self.header.get("msg_type", ""))
 
 
-def _readable(pipe: int) -> int:
+def readable(pipe: int) -> int:
     """How many bytes are in it."""
     return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0\0\0\0"))[0])
 
@@ -580,7 +580,7 @@ class Front:
     def drain(self) -> None:
         """Read what the output pipes hold now, and not what is written meanwhile: a writer may never stop."""
         for fd in self.outputs:
-            waiting = _readable(fd)
+            waiting = readable(fd)
             while waiting > 0:
                 self.read_output(fd, min(waiting, 256 * KiB))
                 waiting -= 256 * KiB
@@ -652,7 +652,7 @@ class Front:
 
     def is_stdin_wanted(self) -> bool:
         """Whether a process of the child's sleeps in a read of our pipe as its descriptor 0, and has taken all that was written: one that is being woken by that looks asleep for a moment more."""
-        if self.stdin_w is None or not READ_SYSCALL or _readable(self.stdin_r):
+        if self.stdin_w is None or not READ_SYSCALL or readable(self.stdin_r):
             return False
         pipe = os.readlink(f"/proc/self/fd/{self.stdin_r}")
         for pid in (self.child, *descendants(self.child)):

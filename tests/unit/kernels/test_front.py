@@ -1,4 +1,4 @@
-"""How the front of a kernel finds out that a cell wants a line."""
+"""How the front of a kernel finds out that a cell wants a line, and what it tells an interpreter that is busy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from kernelgate.kernels import front
+from kernelgate.kernels import bash, front
 
 
 @pytest.mark.skipif(not front.READ_SYSCALL, reason="not known on this machine")
@@ -34,6 +34,25 @@ def test_who_has_not_taken_what_was_written_wants_no_more():
             time.sleep(0.001)
     finally:
         child.kill()
+        child.wait()
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_bash_that_minds_no_interrupt_does_not_fill_the_pipe_of_its_commands():
+    """It would block the front, which then hears neither a shutdown nor SIGTERM."""
+    reader, writer = os.pipe()
+    child = subprocess.Popen(["sh", "-c", "trap '' INT; while :; do sleep 60; done"], stdin=reader)
+    one = object.__new__(bash.BashKernel)
+    one.child, one.commands, one.sequence, one.before = child.pid, writer, 7, set()
+    try:
+        for _ in range(3):
+            one.signal_child(0.1)
+        os.set_blocking(reader, False)
+        assert os.read(reader, 1000) == b"__kg_end 7 130\n"
+    finally:
+        for pid in [child.pid, *front.descendants(child.pid)]:
+            os.kill(pid, signal.SIGKILL)
         child.wait()
         os.close(reader)
         os.close(writer)
