@@ -29,7 +29,7 @@ from collections import deque
 from typing import Any, NoReturn
 
 from kernelgate.kernels import front
-from kernelgate.kernels.front import FD_CODE, FD_COMMANDS, FD_CONTROL, FD_STDERR, FD_STDIN, FD_STDOUT, descendants, readable
+from kernelgate.kernels.front import FD_CODE, FD_COMMANDS, FD_CONTROL, FD_STDERR, FD_STDIN, FD_STDOUT, readable
 
 MAX_TABLE_ROWS = 10_000
 CHECK_TIMEOUT_S = 5.0
@@ -406,8 +406,7 @@ class BashKernel(front.Front):
         until = time.monotonic() + FORK_S
         handlers = caught_signals(self.child)
         while time.monotonic() < until:
-            started = set(descendants(self.child)) - self.before
-            if all(caught_signals(pid) != handlers for pid in started):
+            if all(caught_signals(pid) != handlers for pid in self.started()):
                 break
             time.sleep(0.0005)
 

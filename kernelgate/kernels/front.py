@@ -700,6 +700,10 @@ class Front:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.child, signal.SIGINT)
 
+    def started(self) -> list[int]:
+        """What this cell has started and still runs, in the order of `descendants`."""
+        return [pid for pid in descendants(self.child) if pid not in self.before]
+
     def signal_started(self, age_s: float) -> None:
         """SIGINT to what this cell started; it is made to go if it stays."""
         number = signal.SIGINT
@@ -709,9 +713,7 @@ class Front:
             number = signal.SIGTERM
         # A shell that waits goes on where its child is killed before it; the end of a pipe, which is started last,
         # must not meet the end of its input first.
-        for pid in descendants(self.child):
-            if pid in self.before:
-                continue
+        for pid in self.started():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
