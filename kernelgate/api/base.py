@@ -31,6 +31,7 @@ from kernelgate.errors import (
     KernelError,
     KernelgateError,
     PermissionDenied,
+    SessionClosed,
 )
 from kernelgate.sessions.keeper import Keeper
 from kernelgate.sessions.registry import Registry, Token
@@ -98,7 +99,7 @@ def retrying_host(operation: Callable[[], Awaitable[T]], services: Services, ses
             return await operation()
         except HostUnavailable:
             await asyncio.sleep(0.2)
-            await services.keeper.check(session)
+            services.keeper.check(session)
             return await operation()
 
     return attempt()
@@ -110,6 +111,17 @@ class Guarded:
     request: httputil.HTTPServerRequest
     services: Services
     request_id: str
+    #: The one that was asked for, once it was found.
+    _session: Session | None = None
+
+    def told(self, error: KernelgateError) -> KernelgateError:
+        """What to tell the caller of a failure: that a host does not answer is said only of a session that still is."""
+        if isinstance(error, HostUnavailable) and self._session is not None:
+            try:
+                self.services.keeper.check(self._session)
+            except SessionClosed as gone:
+                return gone
+        return error
 
     def check_host(self) -> None:
         """A web page must not reach a server on this machine by a name of its own that it lets point here (DNS rebinding)."""
@@ -273,11 +285,15 @@ class BaseHandler(Guarded, web.RequestHandler):
         self.finish(data)
 
     def session(self, session_id: str) -> Session:
-        return self.services.keeper.get(self.token.id, session_id)
+        """The live session that is asked for. Raises SessionNotFound, SessionClosed."""
+        self._session = self.services.keeper.get(self.token.id, session_id)
+        return self._session
 
     # -- errors --
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if isinstance(value, KernelgateError):
+            value = self.told(value)
         if isinstance(value, KernelgateError) and (status_of(value) < 500 or isinstance(value, KernelError)):
             return  # a kernel that cannot start or answer is the caller's affair, and the message may have what it printed
         if isinstance(value, web.HTTPError) and value.status_code < 500:
@@ -308,6 +324,7 @@ class BaseHandler(Guarded, web.RequestHandler):
         if isinstance(error, Draining) or not self.request._body_future.done():  # noqa: SLF001 - Tornado closes the connection of a request that it has not read, and does not say so
             self.set_header("Connection", "close")
         if isinstance(error, KernelgateError):
+            error = self.told(error)
             status_code = status_of(error)
             self.set_status(status_code)
             if status_code == 401:

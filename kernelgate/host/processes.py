@@ -100,7 +100,7 @@ class Processes:
             on_end()
 
         kernels = {
-            str(context.kernel.pid): context.id
+            str(context.kernel.pid): (context.id, context.spec.get("interpreter") == "child")
             for context in self._host.contexts.values()
             if context.kernel is not None and context.kernel.pid
         }

@@ -25,9 +25,11 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MAX_COMMAND = 4096
 #: A process is started within milliseconds; on a machine that is busy, later.
 _START_S = 5.0
+#: By pid: the context's id, and whether the interpreter is a process of its own, which is the first that the kernel started.
+Kernels = dict[str, tuple[str, bool]]
 
 
-def processes(kernels: dict[str, str], commands: list[int]) -> dict[int, dict[str, Any]]:
+def processes(kernels: Kernels, commands: list[int]) -> dict[int, dict[str, Any]]:
     """Descendants of this process' parent, which is init, by pid; without this process and others of the host's own.
 
     `kernels` names the kernels, by pid. `commands` are processes of commands: one that is just being started is waited for, as it is not the session's yet.
@@ -57,7 +59,7 @@ def _is_there(pid: int) -> bool:
     return True
 
 
-def _look(kernels: dict[str, str]) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
+def _look(kernels: Kernels) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]]]:
     """All processes that this one sees, and those of the session."""
     found = {}
     with open("/proc/uptime") as file:
@@ -70,12 +72,17 @@ def _look(kernels: dict[str, str]) -> tuple[dict[int, dict[str, Any]], dict[int,
     below = {root}
     while more := {pid for pid, process in found.items() if process["ppid"] in below} - below:
         below |= more
+    labels = {pid: context for pid, (context, _) in kernels.items()}
+    for kernel, (context, has_child) in kernels.items():
+        children = [process for process in found.values() if has_child and str(process["ppid"]) == kernel]
+        if children:
+            labels[str(min(children, key=lambda process: (process["started"], process["pid"]))["pid"])] = context
     forked = found[me]["command"]
     shown = {}
     for pid, process in found.items():
         if pid not in below or pid in (root, me):
             continue
-        label = kernels.get(str(pid))
+        label = labels.get(str(pid))
         if process["command"] == forked:
             # It was forked from init, or from a kernel that was: its command line is not its own.
             if label is None and process["ppid"] == root:
@@ -101,7 +108,7 @@ def _process(pid: int, uptime_s: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def listed(pattern: str | None, kernels: dict[str, str], commands: list[int]) -> dict[str, Any]:
+def listed(pattern: str | None, kernels: Kernels, commands: list[int]) -> dict[str, Any]:
     found = processes(kernels, commands)
     if pattern is not None:
         wanted = re.compile(pattern)
@@ -135,7 +142,7 @@ def kill(pids: list[int], number: int, grace_s: float | None) -> dict[str, Any]:
     return {"signalled": sorted(hit), "forced": sorted(forced)}
 
 
-def monitor(pid: int, interval_s: float, kernels: dict[str, str], commands: list[int]) -> None:
+def monitor(pid: int, interval_s: float, kernels: Kernels, commands: list[int]) -> None:
     """Says how a process does, until nobody listens or it has ended."""
     before: tuple[float, float] | None = None
     while (process := processes(kernels, commands).get(pid)) is not None and process["state"] != "Z":
@@ -157,7 +164,7 @@ def run(request_text: str) -> None:
     """The process' body; its request comes where a kernel has its connection file."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     request: dict[str, Any] = json.loads(request_text)
-    kernels: dict[str, str] = request["kernels"]
+    kernels: Kernels = request["kernels"]
     commands: list[int] = request["commands"]
     try:
         match request["do"]:
@@ -168,11 +175,11 @@ def run(request_text: str) -> None:
                 if request["pid"] is not None:
                     pids = [request["pid"]] if request["pid"] in shown else []
                 else:
-                    # A pattern means programs that were started: a kernel is ended by its own calls.
+                    # A pattern means programs that were started, and have not ended: a kernel is ended by its own calls.
                     pids = [
                         process["pid"]
                         for process in listed(request["pattern"], kernels, commands)["processes"]
-                        if process["kernel"] is None
+                        if process["kernel"] is None and process["state"] != "Z"
                     ]
                 _say(kill(pids, request["signal"], request["grace_s"]))
             case "monitor":

@@ -538,7 +538,7 @@ class Keeper:
             log.warning("a session ended unexpectedly", extra={"session_id": session_id})
             self._tasks.start(self._lose(lost.row, "its sandbox ended unexpectedly"), f"session:{session_id}:lose")
 
-    async def check(self, session: Session) -> None:
+    def check(self, session: Session) -> None:
         """After its host did not answer: finds out whether the session still is. Raises SessionClosed where not."""
         if session.id not in self._live:
             raise SessionClosed(f"session {session.id} has ended meanwhile; create a new one")

@@ -360,7 +360,7 @@ class Node:
         return {
             "language": language.name, "argv": argv, "env": {**language.env, **by_limit}, "interrupt_mode": language.interrupt_mode, "transport": language.transport,
             "fork": language.fork, "warm_code": language.probe_code, "resource_dir": str(language.resource_dir or ""), "serial_shell": ours.get("serial_shell", True),
-            "holds_output": ours.get("holds_output", False),
+            "holds_output": ours.get("holds_output", False), "interpreter": ours.get("interpreter", "own"),
         }  # fmt: skip
 
     async def _stop_zygote(self) -> None:

@@ -318,6 +318,22 @@ def test_processes_are_killed(api, own):
     assert api.run(own, "kept")["text"] == "1"
 
 
+def test_kernels_of_other_languages_are_no_programs_either(api, own):
+    """R's and Bash's code runs in a process below the kernel's own, which is the kernel's as well; what the code starts is not."""
+    for language, code in (("r", "kept <- 1; system('sleep 987 &')"), ("bash", "kept=1; sleep 987 &")):
+        api.run(own, code, language=language)
+    # What was just forked is still called by its parent's name. A session from the pool may have kernels of further languages.
+    api.until(lambda: len(processes(api, own, "^sleep 987$")) == 2)
+    found = [one for one in processes(api, own) if one["state"] != "Z"]
+    named = sorted(one["context_id"] or one["command"] for one in found if one["context_id"] in ("r", "bash", None))
+    assert named == ["bash", "bash", "r", "r", "sleep 987", "sleep 987"]
+    sleeping = {one["pid"] for one in found if one["command"] == "sleep 987"}
+    killed = api.call("POST", f"/v1/sessions/{own}/processes/kill", json={"pattern": "."})["signalled"]
+    assert set(killed) == sleeping
+    assert api.run(own, "cat(kept)", language="r")["logs"]["stdout"] == ["1"]
+    assert api.run(own, "echo $kept", language="bash")["logs"]["stdout"] == ["1\n"]
+
+
 def test_a_process_is_watched(api, own):
     busy = background(api, own, "while :; do :; done")
     seen = []

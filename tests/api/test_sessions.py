@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import signal
+import socket
 import threading
 from datetime import datetime
 
+import httpx
 import pytest
 
 from tests.faults.test_killed import processes_of
@@ -214,6 +217,36 @@ def test_deleting_ends_what_runs_and_answers_who_waits(api, server):
         (200, "kernel_died"),
         (410, "session_closed"),
     ]
+
+
+def test_deleting_answers_who_is_in_the_middle(api, server):
+    """An upload half sent, and streams without an end: all are told that the session has ended, none that its host is at fault."""
+    session = api.create()
+    base = f"/v1/sessions/{session}"
+    api.call("POST", f"{base}/commands", 201, json={"command": "sleep 100", "background": True, "id": "sleeper"})
+    pid = api.call("GET", f"{base}/processes")["processes"][0]["pid"]
+    api.call("PUT", f"{base}/files/content", 201, params={"path": "log"}, content=b"")
+    address = httpx.URL(server.url)
+    with (
+        socket.create_connection((address.host, address.port), 30) as upload,
+        api.http.stream("GET", f"{base}/files/watch") as watch,
+        api.http.stream("GET", f"{base}/processes/{pid}/stats", params={"interval_s": 0.5}) as stats,
+    ):
+        upload.sendall(
+            f"PUT {base}/files/content?path=log&mode=append HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Authorization: Bearer {server.token}\r\nContent-Length: 200000\r\n\r\n".encode()
+            + bytes(100_000)
+        )
+        lines = [stream.iter_lines() for stream in (watch, stats)]
+        assert [json.loads(next(one))["type"] for one in lines] == ["watching", "stats"]
+        api.until(lambda: api.call("GET", f"{base}/files/stat", params={"path": "log"})["size"])  # its beginning has reached the host
+        api.delete(session)
+        upload.sendall(bytes(100_000))
+        head, _, body = b"".join(iter(lambda: upload.recv(65536), b"")).partition(b"\r\n\r\n")
+        assert (head.split()[1], json.loads(body)["error"]["code"]) == (b"410", "session_closed")
+        for one in lines:
+            *_, last = one
+            assert json.loads(last)["error"]["code"] == "session_closed"
 
 
 def test_sessions_share_nothing_and_run_at_once(api, own):

@@ -105,6 +105,17 @@ def test_a_terminal_attached_to_resized_and_ended(api, server, own):
     assert (ended["state"], ended["exit_code"]) == ("done", 7)
 
 
+def test_a_session_that_ends_says_so_to_its_terminals(api, server):
+    session = api.create()
+    made = make(api, session)
+    with Screen(server, session, made["id"]) as screen:
+        screen.until(b"$ ")
+        api.delete(session)
+        screen.until(lambda screen: screen.said)
+    # Whoever gets there first says it: the host with the shell's end, or the gateway with the session's.
+    assert "exit_code" in screen.said[0] or screen.said[0]["error"]["code"] == "session_closed"
+
+
 def test_a_terminal_is_killed_with_what_runs_in_it(api, server, own):
     made = make(api, own)
     path = f"/v1/sessions/{own}/terminals/{made['id']}"

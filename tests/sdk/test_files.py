@@ -59,15 +59,16 @@ def test_watching(live):
     def write_soon():
         live.fs.write_file("seen.txt", "1")
 
-    seen = []
+    seen, writer = [], threading.Thread(target=write_soon)
 
     def heard(event):
         if event.type == "watching":
-            threading.Thread(target=write_soon).start()
+            writer.start()
         seen.append((event.type, event.path))
         return event.type != "create"
 
     live.fs.watch_directory(".", heard)
+    writer.join()  # the file is heard of before its writer is answered
     assert seen == [("watching", "/workspace"), ("create", "/workspace/seen.txt")]
 
 

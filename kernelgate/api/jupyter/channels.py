@@ -232,7 +232,7 @@ class ChannelsHandler(Door, websocket.WebSocketHandler):
                 self._link = None
                 tries += 1
                 try:
-                    await self.services.keeper.check(self.kernel.session)
+                    self.services.keeper.check(self.kernel.session)
                 except SessionClosed:
                     tries = _REATTACH_TRIES
                 if tries >= _REATTACH_TRIES:

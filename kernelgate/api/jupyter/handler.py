@@ -91,7 +91,7 @@ class JupyterHandler(Door, BaseHandler):
 
     def _error(self, status_code: int, error: BaseException | None) -> dict[str, Any]:
         ours = super()._error(status_code, error)["error"]
-        if isinstance(error, SessionClosed):
+        if ours["code"] == SessionClosed.code:
             self.set_status(404)  # culled, deleted, lost: as a kernel it is not there
         return {"message": ours["message"], "reason": ours["code"]}
 

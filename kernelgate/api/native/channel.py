@@ -64,6 +64,7 @@ class ChannelHandler(SessionSocket):
             del self._requests[key]
 
     async def _fail(self, key: str | None, error: KernelgateError) -> None:
+        error = self.told(error)
         with contextlib.suppress(websocket.WebSocketClosedError):
             await self._send({"id": key, **error_body(error.code, error.detail, self.request_id, error.details)})
 
@@ -187,7 +188,7 @@ class ChannelHandler(SessionSocket):
         if not isinstance(recursive, bool):
             raise InvalidRequest("recursive: true or false is expected")
         replied = False
-        async with contextlib.aclosing(files.watch(self.services, self.session, path, recursive=recursive)) as events:
+        async with contextlib.aclosing(files.watch(self.session, path, recursive=recursive)) as events:
             async for lines in events:
                 if not replied:
                     replied = True

@@ -78,7 +78,8 @@ class StreamingHandler(BaseHandler):
         except KernelgateError as exc:
             if not self._headers_written:
                 raise
-            failure = {"type": "failure", **error_body(exc.code, exc.detail, self.request_id, exc.details)}
+            error = self.told(exc)
+            failure = {"type": "failure", **error_body(error.code, error.detail, self.request_id, error.details)}
             text = json.dumps(failure).encode()
             with contextlib.suppress(iostream.StreamClosedError):
                 self.write(b"event: failure\ndata: " + text + b"\n\n" if kind == _SSE else text + b"\n")

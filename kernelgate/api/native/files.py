@@ -49,13 +49,7 @@ async def ask(services: Services, session: Session, do: str, kind: type[T], *, a
                     return _decoded(bytes(answer), kind)
         raise HostUnavailable("the session's host hung up")
 
-    if again:
-        return await retrying_host(once, services, session)
-    try:
-        return await once()
-    except HostUnavailable:
-        await services.keeper.check(session)
-        raise
+    return await (retrying_host(once, services, session) if again else once())
 
 
 def _decoded(answer: bytes, kind: type[T]) -> T:
@@ -65,22 +59,18 @@ def _decoded(answer: bytes, kind: type[T]) -> T:
         raise RemoteProtocolError("the session's host answered something that is no answer") from exc
 
 
-async def watch(services: Services, session: Session, path: str, *, recursive: bool) -> AsyncGenerator[list[bytes], None]:
+async def watch(session: Session, path: str, *, recursive: bool) -> AsyncGenerator[list[bytes], None]:
     """The lines of a watch, checked, as they come."""
     after = 0
     async with contextlib.aclosing(session.link.stream("files", do="watch", path=path, recursive=recursive)) as frames:
-        try:
-            async for header, body in frames:
-                if header.get("end"):
-                    return
-                lines = body.splitlines(keepends=True)
-                after = operation.check_lines(lines, after)
-                for line in lines:
-                    _decoded(line, model.FileEvent)
-                yield lines
-        except HostUnavailable:
-            await services.keeper.check(session)
-            raise
+        async for header, body in frames:
+            if header.get("end"):
+                return
+            lines = body.splitlines(keepends=True)
+            after = operation.check_lines(lines, after)
+            for line in lines:
+                _decoded(line, model.FileEvent)
+            yield lines
 
 
 class FilesBase(StreamingHandler):
@@ -273,7 +263,7 @@ class FileWatchHandler(FilesBase):
         """What happens in a directory, until the caller leaves."""
         kind, path, recursive = self.wanted_stream() or "application/x-ndjson", self.path("."), self.flag("recursive", False)
         with self.session(session_id) as session:
-            await self.stream(kind, watch(self.services, session, path, recursive=recursive), accepted=False)
+            await self.stream(kind, watch(session, path, recursive=recursive), accepted=False)
 
 
 class Facts(msgspec.Struct, kw_only=True):
@@ -314,11 +304,7 @@ class UploadHandler(FilesBase):
         try:
             do, fields = self.begin()
             session = self.session(self.path_kwargs["session_id"])
-            try:
-                self._upload = await session.link.upload("files", do=do, **fields)
-            except HostUnavailable:
-                await self.services.keeper.check(session)
-                raise
+            self._upload = await session.link.upload("files", do=do, **fields)
         except KernelgateError as exc:
             self._problem = exc
             return

@@ -178,7 +178,7 @@ async def events(
             tries += 1
             if tries > _REATTACH_TRIES:
                 raise
-            await services.keeper.check(session)
+            services.keeper.check(session)
             await asyncio.sleep(0.1 * tries)
 
 

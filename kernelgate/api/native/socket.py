@@ -25,7 +25,6 @@ class SessionSocket(Guarded, websocket.WebSocketHandler):
     def initialize(self, services: Services) -> None:
         self.services = services
         self.tasks = Tasks()
-        self._session: Session | None = None
         self._opened = False
 
     async def prepare(self) -> None:

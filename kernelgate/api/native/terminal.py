@@ -124,10 +124,12 @@ class TerminalHandler(SessionSocket):
                             await self.put(json.dumps({"position": operation.checked(header["position"], int)}))
                         await self.put(body, binary=True)
             except KernelgateError as exc:
-                await self._fail(exc)
-                self.close(1011, "the session's host went away; connect again")
+                error = self.told(exc)
+                await self._fail(error)
+                self.close(1011, error.detail[:100])
 
     async def _fail(self, error: KernelgateError) -> None:
+        error = self.told(error)
         with contextlib.suppress(websocket.WebSocketClosedError):
             await self.put(json.dumps(error_body(error.code, error.detail, self.request_id, error.details)))
 
