@@ -104,11 +104,12 @@ class Gateway:
         """From here on SIGTERM and SIGINT mean an orderly end. Called before anything is started: a signal may come at any moment."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whoever started this may have blocked some
 
-    async def run(self, *, exit_with_parent: bool) -> None:
-        """Until told to stop, or until the parent is gone."""
-        if exit_with_parent:
-            self._tasks.start(self._watch_parent(os.getppid()), "parent:watch")
+    async def run(self, *, parent: int | None) -> None:
+        """Until told to stop, or until the parent is gone, which it may be already."""
+        if parent is not None:
+            self._tasks.start(self._watch_parent(parent), "parent:watch")
         await self._stop.wait()
 
     async def _watch_parent(self, parent: int) -> None:
@@ -232,7 +233,12 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="any other setting; may be given again and again"
     )
     parser.add_argument("--print-config", action="store_true", help="shows the settings in force and ends")
-    parser.add_argument("--exit-with-parent", action="store_true", help="ends, with all sessions, when the process that started it does")
+    parser.add_argument(
+        "--exit-with-parent",
+        type=int,
+        metavar="PID",
+        help="ends, with all sessions, when this process does, which is the one that started it",
+    )
     return parser
 
 
@@ -265,7 +271,7 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     take_all_descriptors()
     try:
-        return asyncio.run(_serve(settings, exit_with_parent=arguments.exit_with_parent))
+        return asyncio.run(_serve(settings, parent=arguments.exit_with_parent))
     except KernelgateError as exc:
         print(f"kernelgate: {exc.detail}", file=sys.stderr)
     except OSError as exc:
@@ -282,14 +288,14 @@ def _threads() -> ThreadPoolExecutor:
     return executor
 
 
-async def _serve(settings: Settings, *, exit_with_parent: bool) -> int:
+async def _serve(settings: Settings, *, parent: int | None) -> int:
     asyncio.get_running_loop().set_default_executor(_threads())
     gateway = Gateway(settings)
     gateway.heed_signals()
     await gateway.start()
     _greet(gateway)
-    await gateway.run(exit_with_parent=exit_with_parent)
-    await gateway.stop(end_sessions=exit_with_parent)
+    await gateway.run(parent=parent)
+    await gateway.stop(end_sessions=parent is not None)
     return 0
 
 

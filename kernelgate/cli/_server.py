@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -76,14 +77,19 @@ def _runs(options: argparse.Namespace) -> bool:
 
 @contextmanager
 def embedded() -> Iterator[_discovery.Endpoint]:
-    """A server that lives as long as the block; where it is.
+    """A server that lives as long as the block; where it is. Of the main thread: from now on SIGTERM and SIGHUP end this process by way of the block's end.
 
     Raises:
         ServerFault: it did not start; the message has what it said.
     """
+    ending = (signal.SIGTERM, signal.SIGHUP)
+    for number in ending:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    # They wait until what is made here is sure to be taken away again.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     directory = Path(tempfile.mkdtemp(prefix="kernelgate-"))
     log = directory / "serve.log"
-    flags = ["--data-dir", str(directory), "--port", "0", "--exit-with-parent"]
+    flags = ["--data-dir", str(directory), "--port", "0", "--exit-with-parent", str(os.getpid())]
     try:
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -95,6 +101,7 @@ def embedded() -> Iterator[_discovery.Endpoint]:
                 process_group=0,
             )
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ending)
             yield _wait_until_ready(process, directory / _discovery.SERVER_FILE, log)
         finally:
             _stop(process)

@@ -9,8 +9,8 @@ import time
 from importlib.util import find_spec
 from typing import Any
 
-# A terminal on this machine answers at once; one behind a slow line is asked in vain, and gets files.
-_ANSWER_S = 0.2
+# A terminal on this machine answers at once; one behind a very slow line is asked in vain, and gets files.
+_ANSWER_S = 1.0
 _COLOURS = 255
 _MAX_WIDTH = 1000
 

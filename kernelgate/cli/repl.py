@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.completion import Completer, Completion, ThreadedCompleter
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.history import FileHistory, InMemoryHistory
-from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.key_binding import KeyBindings, merge_key_bindings
 from prompt_toolkit.lexers import PygmentsLexer
 
 from kernelgate import __version__
@@ -88,9 +89,9 @@ def _converse(session: Session, language: Language, options: argparse.Namespace)
         auto_suggest=AutoSuggestFromHistory(),
         multiline=True,
         prompt_continuation=lambda width, _number, _wrapped: "... ".rjust(width),
-        key_bindings=_keys(session, name),
+        key_bindings=merge_key_bindings([_keys(session, name), _late_answers()]),
     )
-    asked: PromptSession[str] = PromptSession()
+    asked: PromptSession[str] = PromptSession(key_bindings=_late_answers())
     print(f"kernelgate {__version__}: {language.display_name} ({language.version}), session {session.id}")
     print("Ctrl-C interrupts, Tab completes, Alt-Enter breaks the line, Ctrl-D leaves")
     with _kept_alive(session):
@@ -195,6 +196,27 @@ def wants_another_line(status: str, text_before: str, text_after: str) -> bool:
         # A kernel without an opinion: several lines end with an empty one, as at any simple prompt.
         return "\n" in text_before and not text_before.endswith("\n")
     return False
+
+
+def _late_answers() -> KeyBindings:
+    """Swallows what a terminal says of its attributes (DA1: `ESC [ ? NUMBERS c`): one behind a slow line answers when nobody waits for it any more."""
+    keys = KeyBindings()
+    answering = False
+
+    @keys.add("escape", "[", "?", eager=True)
+    def begin(_: KeyPressEvent) -> None:
+        nonlocal answering
+        answering = True
+
+    @keys.add("<any>", filter=Condition(lambda: answering), eager=True)
+    def go_on(event: KeyPressEvent) -> None:
+        nonlocal answering
+        key = event.key_sequence[0]
+        answering = key.data.isdigit() or key.data == ";"
+        if not answering and key.data != "c":
+            event.key_processor.feed(key, first=True)
+
+    return keys
 
 
 def _keys(session: Session, context_id: str) -> KeyBindings:

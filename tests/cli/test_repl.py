@@ -13,20 +13,23 @@ pytestmark = [pytest.mark.sandbox]
 
 
 class Terminal(pyte.Screen):
-    """A screen that answers the questions terminals are asked: where the cursor is, what it is."""
+    """A screen that answers the questions terminals are asked: where the cursor is, and, unless it is late, what it is."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, is_late):
         super().__init__(120, 200)
-        self._answer = answer
+        self._answer, self.is_late, self.attributes = answer, is_late, ""
 
     def write_process_input(self, data):
-        self._answer(data)
+        if data.endswith("c"):
+            self.attributes = data
+        if not (data.endswith("c") and self.is_late):
+            self._answer(data)
 
 
 class Prompt:
     """The prompt in a terminal of its own. Steps wait for what the screen shows."""
 
-    def __init__(self, environment, directory, *arguments):
+    def __init__(self, environment, directory, *arguments, is_late=False):
         self.language = arguments[arguments.index("-l") + 1] if "-l" in arguments else "python"
         self.raw = ""
         self._process = pexpect.spawn(
@@ -37,13 +40,13 @@ class Prompt:
             encoding="utf-8",
             dimensions=(200, 120),
         )
-        self._screen = Terminal(self._process.send)
-        self._stream = pyte.Stream(self._screen)
+        self.screen = Terminal(self._process.send, is_late)
+        self._stream = pyte.Stream(self.screen)
         self.until_ready()
 
     @property
     def lines(self):
-        return [line.rstrip() for line in self._screen.display if line.strip()]
+        return [line.rstrip() for line in self.screen.display if line.strip()]
 
     def until(self, is_there):
         """Reads until the lines on the screen are as wanted; those lines."""
@@ -102,8 +105,8 @@ class Prompt:
 def prompt(environment, tmp_path):
     made = []
 
-    def start(*arguments, **changes):
-        made.append(Prompt({**environment, **changes}, tmp_path, *arguments))
+    def start(*arguments, is_late=False, **changes):
+        made.append(Prompt({**environment, **changes}, tmp_path, *arguments, is_late=is_late))
         return made[-1]
 
     yield start
@@ -132,6 +135,23 @@ def test_a_block_goes_on_until_it_is_complete(prompt):
     repl.until_ready()
     assert repl.run("f(21)") == ["42"]
     assert "    ...     return n * 2" in repl.lines
+
+
+@pytest.mark.python
+def test_what_a_terminal_says_too_late_is_not_taken_for_typing(prompt):
+    repl = prompt(is_late=True)
+    assert repl.screen.attributes.startswith("\x1b[?")  # it was asked
+    repl.type("6 * ")
+    repl.until_line(r"python> 6 \*")
+    repl.type(repl.screen.attributes + "7")
+    repl.until_line(r"python> 6 \* 7")
+    repl.type("\r")
+    repl.until_line("42")
+    # Nor by what code asks for.
+    repl.type("input('name: ')\r")
+    repl.until_line("name:")
+    repl.type(repl.screen.attributes + "Eve\r")
+    repl.until_line("'Eve'")
 
 
 @pytest.mark.python

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.server import Server
+
 pytestmark = [pytest.mark.sandbox, pytest.mark.python]
 
 
@@ -207,3 +209,29 @@ def test_pictures_that_exist_are_not_written_over(kernelgate, tmp_path):
     kernelgate("run", "-c", "import matplotlib.pyplot as plt; plt.plot([1]); plt.show()")
     assert (tmp_path / "picture-1.png").read_bytes() == b"mine"
     assert Path(tmp_path / "picture-2.png").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize("reached", ["kernelgate-*", "kernelgate-*/zygote.sock", "kernelgate-*/server.json"])
+def test_who_is_ended_takes_the_embedded_server_along(environment, tmp_path, number, reached):
+    """Whatever it has come to: its start, its zygote's, or sessions."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    command = [sys.executable, "-m", "kernelgate", "run", "-c", "import time; time.sleep(100)"]
+    with subprocess.Popen(
+        command, env={**environment, "KERNELGATE_DATA_DIR": str(tmp_path / "nowhere"), "TMPDIR": str(temporary)}
+    ) as process:
+        until(lambda: list(temporary.glob(reached)))
+        (directory,) = temporary.iterdir()
+        process.send_signal(number)
+        assert process.wait(30) == (128 + number if number == signal.SIGTERM else -number)
+    until(lambda: not Server(directory).leftovers())
+    # Nobody is left to remove the directory of one that was killed; the server's own log is there, and its end.
+    assert directory.exists() == (number == signal.SIGKILL)
+
+
+def until(true):
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.005)

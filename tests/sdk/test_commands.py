@@ -92,9 +92,11 @@ def test_timeout_and_cancellation(sandbox):
         sandbox.command.exec("sleep 60", timeout_s=0.2, check=True)
     assert isinstance(caught.value, CommandTimeout)
     process = sandbox.command.start("sleep 60")
-    threading.Timer(0.1, process.kill).start()
+    killing = threading.Timer(0.1, process.kill)
+    killing.start()
     with pytest.raises(AbortError):
         process.wait(check=True)
+    killing.join()
 
 
 def test_environment(sandbox):

@@ -171,8 +171,10 @@ def test_a_run_longer_than_the_read_timeout_is_waited_for(server):
 def test_interrupt_stops_what_runs_and_keeps_variables(live):
     live.code.run("kept = 5")
     running = threading.Event()
-    threading.Thread(target=lambda: (running.wait(), live.interrupt())).start()
+    interrupting = threading.Thread(target=lambda: (running.wait(), live.interrupt()))
+    interrupting.start()
     result = live.code.run("print('on', flush=True)\nimport time\ntime.sleep(60)", on_stdout=lambda text: running.set())
+    interrupting.join()
     assert result.status == "interrupted"
     assert result.error.name == "KeyboardInterrupt"
     assert live.code.run("kept").result == "5"

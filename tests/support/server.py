@@ -55,7 +55,7 @@ class Server:
                     str(self.data_dir),
                     "--port",
                     str(self._port),
-                    *(["--exit-with-parent"] if self._embedded else []),
+                    *(["--exit-with-parent", str(os.getpid())] if self._embedded else []),
                     *flags,
                 ],
                 stdout=subprocess.PIPE,
