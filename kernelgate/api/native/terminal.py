@@ -124,9 +124,8 @@ class TerminalHandler(SessionSocket):
                             await self.put(json.dumps({"position": operation.checked(header["position"], int)}))
                         await self.put(body, binary=True)
             except KernelgateError as exc:
-                error = self.told(exc)
-                await self._fail(error)
-                self.close(1011, error.detail[:100])
+                await self._fail(exc)
+                self.close(1011, self.told(exc).detail[:100])
 
     async def _fail(self, error: KernelgateError) -> None:
         error = self.told(error)
