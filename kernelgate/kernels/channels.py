@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket  # what a cell may put into `socket` is not ours
 import contextlib
 import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -124,7 +125,7 @@ class Publisher(Listener):
     # -- interrupts --
 
     def defer_interrupt(self) -> bool:
-        """Whether the calling thread holds the lock: then it raises on its way out.
+        """Whether the calling thread holds the lock: then the signal comes once more on its way out, by `raise_deferred`.
 
         For a signal handler, which may run between any two instructions: a KeyboardInterrupt between two parts of a message would make all that follow unreadable.
         """
@@ -134,10 +135,14 @@ class Publisher(Listener):
         return True
 
     def raise_deferred(self) -> None:
-        """Call it where the lock was let go of, in the main thread or any other."""
+        """Call it where the lock was let go of, in the main thread or any other. Raises what the handler of SIGINT does."""
         if self._interrupted and threading.current_thread() is threading.main_thread() and not self.lock._is_owned():  # type: ignore[attr-defined]
             self._interrupted = False
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+
+    def forget_interrupt(self) -> None:
+        """What was deferred was meant for what has ended."""
+        self._interrupted = False
 
     # -- sending --
 

@@ -279,6 +279,7 @@ class Kernel(IPythonKernel):
             self._answers.get()  # to an earlier question, which nobody waited for
         content = {"prompt": prompt, "password": password}
         self.session.send(self.stdin_channel, "input_request", content, parent, ident)
+        self.iopub_socket.raise_deferred()
         try:
             while not (answers := [msg for _, msg in self._messages([self._answers.get()])]):
                 pass

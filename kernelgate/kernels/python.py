@@ -153,6 +153,7 @@ class PythonKernel(dispatch.Kernel):
                 try:
                     if in_main:
                         self.interrupted = False
+                        self.iopub_socket.forget_interrupt()
                         self._cell_started_ticks = children.now_ticks()
                         self.cell_running = True
                         shell.ahead = (code, None)
@@ -243,6 +244,8 @@ class PythonKernel(dispatch.Kernel):
             return
         self._interrupt_children()
         if self.iopub_socket.defer_interrupt():
+            # While a cell awaits, the lock is the loop's: of what that does nothing may come by where it is raised.
+            self.loop.call_soon_threadsafe(self.iopub_socket.raise_deferred)
             return
         self.interrupted = True
         if self._cell_task is None:

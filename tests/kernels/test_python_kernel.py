@@ -580,6 +580,23 @@ def test_interrupt(kernel: Kernel, code: str) -> None:
     assert kernel.run("kept").result["text/plain"] == "1"
 
 
+@pytest.mark.parametrize("then", ["pass", "wire.raise_deferred()"])
+def test_an_interrupt_that_comes_while_the_loop_writes_or_reads_ends_a_cell_that_awaits(kernel: Kernel, then: str) -> None:
+    """Its lock, which puts a KeyboardInterrupt off, is held by the loop and not by the cell, which does nothing meanwhile that could raise it."""
+    kernel.run(
+        "import asyncio, os, signal\n"
+        "wire = get_ipython().kernel.iopub_socket\n"
+        "def write():\n"
+        "    with wire.lock:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        sum(range(100))\n"
+        f"    {then}\n"
+    )
+    cell = kernel.run("call = asyncio.get_running_loop().call_later(0.01, write); await asyncio.sleep(20)")
+    assert cell.reply["ename"] == "KeyboardInterrupt"
+    assert kernel.run("del wire, write, call; 6 * 7").result["text/plain"] == "42"
+
+
 def test_interrupt_by_message(kernel: Kernel) -> None:
     cell = kernel.start("import time; print('ready'); time.sleep(60)")
     kernel.until(lambda: "ready" in cell.stdout)
