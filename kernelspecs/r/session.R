@@ -556,9 +556,10 @@ function() {
   }, envir = attached)
 
   frame("ready", paste(R.version$major, R.version$minor, sep = "."), R.version.string, tempdir())
-  repeat {
+  # Suspended throughout, and allowed by a cell: a SIGINT that comes as a cell ends would end R between two requests.
+  suspendInterrupts(repeat {
     request <- receive()
-    tryCatch(suspendInterrupts(switch(request[[1L]],
+    tryCatch(switch(request[[1L]],
       execute = {
         execute(request[[2L]], request[[3L]], request[-(1:3)])
         if (is.null(kg$error)) frame("done") else frame("failed", kg$error)
@@ -567,6 +568,6 @@ function() {
       inspect = inspect(request[[2L]], as.integer(request[[3L]])),
       is_complete = is_complete(request[[2L]]),
       comm = comm(request[[2L]], request[[3L]])
-    )), error = function(e) frame("broken", conditionMessage(e)), interrupt = function(e) frame("broken", "interrupted"))
-  }
+    ), error = function(e) frame("broken", conditionMessage(e)), interrupt = function(e) frame("broken", "interrupted"))
+  })
 }

@@ -140,6 +140,16 @@ def test_interrupt(r: Kernel, code: str) -> None:
     assert r.run("kept").result == {"text/plain": "[1] 1"}
 
 
+def test_an_interrupt_between_two_cells_does_not_end_r(r: Kernel) -> None:
+    """As one does that comes when the cell has just ended. R looks at its signals every thousand steps, so it takes some to meet that."""
+    pid = int(r.run("cat(Sys.getpid())").stdout)
+    r.run("kept <- 1")
+    for _ in range(300):
+        os.kill(pid, signal.SIGINT)
+        assert r.run("kept").result == {"text/plain": "[1] 1"}
+    assert r.run("cat(Sys.getpid())").stdout == str(pid)
+
+
 def test_stdin(r: Kernel) -> None:
     cell = r.run("n <- readline('Name? '); cat(n, readLines('stdin', 1), scan(n = 2, quiet = TRUE))", answers=["Bob", "line", "1 2"])
     assert cell.prompts[0] == ("Name? ", False)
