@@ -96,8 +96,11 @@ class Faults:
     def zygote_killed(self) -> None:
         if zygote := self._server.zygote_pid():
             os.kill(zygote, signal.SIGKILL)
-        with self._own():  # needs a new one
-            pass
+        deadline = time.monotonic() + 60
+        while self._server.zygote_pid() in (None, zygote):
+            assert time.monotonic() < deadline, "no new zygote was started"
+            with self._own():  # needs a new one, once the pool is empty
+                pass
 
     def disk_full(self) -> None:
         with full_disk(self._server.data_dir), self._server.api() as api:
