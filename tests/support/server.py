@@ -111,10 +111,11 @@ class Server:
 
     def zygote_pid(self) -> int | None:
         """The process that holds the lock of the data directory."""
-        inode = (self.data_dir / "zygote.lock").stat().st_ino
+        lock = (self.data_dir / "zygote.lock").stat()
+        file = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
         for line in Path("/proc/locks").read_text().splitlines():
             fields = line.split()
-            if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+            if fields[1] == "FLOCK" and fields[5] == file:
                 return int(fields[4])
         return None
 
