@@ -11,6 +11,7 @@ import errno
 import fcntl
 import gc
 import importlib
+import math
 import os
 import resource
 import select
@@ -33,6 +34,8 @@ from kernelgate.host.sleep import ASLEEP
 #: A host that dies again and again is a bug that a new one does not cure; the session then ends with that reason. One that lived for so long has shown that it can.
 MAX_HOST_STARTS = 20
 _HOST_LIVES_S = 10.0
+#: What is killed within so long of an out-of-memory kill is taken for one as well.
+_OOM_TOGETHER_S = 1.0
 #: The room a kernel needs: Java's has some thirty threads.
 _KERNEL_PROCESSES = 48
 #: What was killed is gone within some milliseconds; on a machine that does not get to it, nobody waits longer.
@@ -79,7 +82,7 @@ class Init:
         self._host_started_at = 0.0
         self._asleep = False
         self._oom_fd, self._oom_key = oom_fd, oom_key
-        self._oom_kills = self._count_oom()
+        self._oom_kills, self._oom_seen_at = self._count_oom(), -math.inf
         self._processes, self._code_uid = processes, code_uid
         self._refused = b""
         self._is_crowded()
@@ -465,8 +468,11 @@ class Init:
         return 0 if self._oom_fd is None else counted(self._oom_fd, self._oom_key)
 
     def _was_oom(self) -> bool:
+        """Of a process that was killed. Where memory that no process has mapped is too much, several are killed one after the other, and counted before the first of them is seen here."""
         before, self._oom_kills = self._oom_kills, self._count_oom()
-        return self._oom_kills > before
+        if self._oom_kills > before:
+            self._oom_seen_at = time.monotonic()
+        return time.monotonic() < self._oom_seen_at + _OOM_TOGETHER_S
 
     # -- the end --
 
